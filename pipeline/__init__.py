@@ -1,0 +1,1 @@
+"""Everything that knows Beam, files or a terminal."""

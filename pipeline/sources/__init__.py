@@ -1,0 +1,1 @@
+"""One module per input format, each a function from a part of a file to series batches."""

@@ -1,0 +1,141 @@
+"""The compiled policy: an immutable plan of column operations per dataset. No decision is ever taken per row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import pyarrow as pa
+
+Zone = Literal["operational", "analytics"]
+Epoch = Literal["", "year", "quarter", "month"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The value as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonymise:
+    """The pseudonym of the entity (``metering_point``, ``usage_site``, ``customer``) in the domain and epoch."""
+
+    entity: str
+
+
+@dataclass(frozen=True, slots=True)
+class PostalPrefix:
+    """The first digits of a postal code."""
+
+    digits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The band that a number falls into: ``<25``, ``25-34``, ``>=35`` for the edges 25 and 35."""
+
+    edges: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Year:
+    """The year of a date or time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The nearest multiple of a step, in milliwatt-hours for energy."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """All but the last characters replaced by ``*``."""
+
+    keep_last: int
+
+
+Rule = Keep | Pseudonymise | PostalPrefix | Band | Year | Round | Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a dataset.
+
+    Attributes:
+        name: its name in the table.
+        source: the field of the dataset's view that it is made from.
+        rule: how.
+        type: Arrow type in the file; UUIDs are ``pa.uuid()``.
+        required: whether it is never null.
+        doc: unit and meaning.
+    """
+
+    name: str
+    source: str
+    rule: Rule
+    type: pa.DataType
+    required: bool
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One output table.
+
+    Attributes:
+        name: ``operational.readings``, ``analytics.daily`` …; zone and table joined by a dot.
+        zone: which of the two roots holds it.
+        view: the view of ``schemas.views.VIEWS`` that it selects from.
+        audience: roles that may read it.
+        purposes: purposes for which they may.
+        domain: pseudonymisation domain; empty where nothing is pseudonymised.
+        epoch: period after which its pseudonyms change.
+        where: field of the view to the one value that its rows must have.
+        retention_days: how long a row is kept after its local date, or None.
+        columns: its columns, in order. Field ids of the table are their positions, from 1.
+    """
+
+    name: str
+    zone: Zone
+    view: str
+    audience: frozenset[str]
+    purposes: frozenset[str]
+    domain: str
+    epoch: Epoch
+    where: Mapping[str, str | bool]
+    retention_days: int | None
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole policy, compiled.
+
+    Attributes:
+        digest: SHA-256 of the policy's normalised content, hex.
+        datasets: by name.
+        roles: role to description.
+        purposes: purpose to its legal basis.
+        grants: user or ``@group`` of the operating system to roles; ``*`` is everybody.
+    """
+
+    digest: str
+    datasets: Mapping[str, Dataset]
+    roles: Mapping[str, str]
+    purposes: Mapping[str, str]
+    grants: Mapping[str, frozenset[str]]
+
+
+def epoch_label(epoch: Epoch, local_date: date) -> str:
+    """Name the epoch of a local date: empty, ``2026``, ``2026-Q1`` or ``2026-01``."""
+    match epoch:
+        case "":
+            return ""
+        case "year":
+            return f"{local_date.year:04d}"
+        case "quarter":
+            return f"{local_date.year:04d}-Q{(local_date.month + 2) // 3}"
+        case "month":
+            return f"{local_date.year:04d}-{local_date.month:02d}"
