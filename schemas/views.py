@@ -56,6 +56,7 @@ _CUSTOMER = (
     Field("customer_id", pa.string(), False, "direct_identifier", "customer whose contract covered the point that day"),
     Field("contract_id", pa.string(), False, "direct_identifier", "contract that covered the point that day"),
     Field("tariff", pa.string(), False, "financial", "tariff of that contract"),
+    Field("contracted", pa.bool_(), True, "technical", "whether a contract covered the point that day"),
 )
 _SITE = (
     Field("postal_code", pa.string(), False, "location", "postal code of the usage site"),

@@ -10,6 +10,9 @@ import pyarrow as pa
 Zone = Literal["operational", "analytics"]
 Epoch = Literal["", "year", "quarter", "month"]
 
+#: What can have a pseudonym, and the field of the views that identifies it.
+ENTITIES = {"metering_point": "metering_point_id", "usage_site": "site_id", "customer": "customer_id"}
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:

@@ -1,0 +1,206 @@
+"""Deriving datasets: from a merged cell and what the reference says of its points to the columns that a policy grants."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.flags import Flag
+from schemas.views import VIEWS
+from transforms.calendar import LocalCalendar
+from transforms.checks import check_grid
+from transforms.coarsen import sum_days
+from transforms.columns import apply_rule
+from transforms.decimals import as_decimal
+from transforms.fold import CellGrids
+from transforms.gsrn import check_gsrn
+from transforms.occupancy import Occupancy
+from transforms.pieces import as_int64
+from transforms.plan import Column, Dataset, Keep, Pseudonymise
+from transforms.rows import Rows, flatten_cell
+
+Ints = npt.NDArray[np.int64]
+#: Subkey of an entity in the domain and epoch at hand.
+Subkeys = Callable[[str], bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """The metering points of a cell on its local date: those with readings, and silent ones under contract.
+
+    Attributes:
+        ids: sorted distinct metering points.
+        place: int64 [points of the grids], where each stands in ``ids``.
+        occupancy: site and contract, aligned with ``ids``.
+    """
+
+    ids: pa.Array
+    place: Ints
+    occupancy: Occupancy
+
+    def attribute(self, name: str) -> pa.Array:
+        """Give a field of the views that holds for a point all day, aligned with ``ids``."""
+        if name == "metering_point_id":
+            return self.ids
+        if name == "contracted":
+            return self.occupancy.contract_id.is_valid()
+        return getattr(self.occupancy, name)
+
+
+#: Column of the sort key while a dataset is derived.
+_KEY = ""
+_OF_POINT = {"metering_point_id", "contracted", *(field.name for field in fields(Occupancy))}
+
+
+def view_readings(cell: CellGrids, points: Points, calendar: LocalCalendar, wanted: set[str]) -> Rows:
+    """Make the view ``readings`` of a cell: every reading that counts, with flags, site and contract.
+
+    Args:
+        cell: merged grids.
+        points: the cell's points on its date.
+        calendar: local days of the lake.
+        wanted: fields of the view that some dataset uses.
+    """
+    occupancy = points.occupancy
+    fuse_a = occupancy.fuse_a.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
+    point_flags = _flag_points(points)
+    flags = {}
+    for key, grid in cell.grids.items():
+        at = points.place[grid.points]
+        found = check_grid(grid, key[1], fuse_a[at])
+        of_point = point_flags[at]
+        if of_point.any():
+            found = np.broadcast_to(of_point[:, None], grid.energy.shape) | (0 if found is None else found)
+        flags[key] = found
+    point, rows = flatten_cell(cell, flags, calendar)
+    flat = dict(rows.flat) | {"energy": as_decimal(rows.flat["energy"], VIEWS["readings"]["energy"].type)}
+    columns = _columns_of_points(points, points.place[point], cell.local_date, wanted)
+    return Rows(dict(rows.columns) | columns, rows.lengths, flat)
+
+
+def view_daily(
+    cell: CellGrids, points: Points, calendar: LocalCalendar, wanted: set[str]
+) -> Rows:
+    """Make the view ``daily`` of a cell: a row per point, product and day, and one per silent contracted point."""
+    contracted = points.attribute("contracted").to_numpy(zero_copy_only=False)
+    point, rows = sum_days(cell, points.place, contracted, calendar)
+    view = VIEWS["daily"]
+    decimals = {
+        name: as_decimal(column, view[name].type)
+        for name, column in rows.columns.items()
+        if pa.types.is_decimal(view[name].type)
+    }
+    return Rows(dict(rows.columns) | decimals | _columns_of_points(points, point, cell.local_date, wanted), None, {})
+
+
+def _flag_points(points: Points) -> npt.NDArray[np.int32]:
+    """Flag what holds for all readings of a point on the day."""
+    occupancy = points.occupancy
+    contracted = points.attribute("contracted").to_numpy(zero_copy_only=False)
+    flags = np.zeros(len(points.ids), np.int32)
+    for flag, mask in (
+        (Flag.CHECK_DIGIT, ~check_gsrn(points.ids)),
+        (Flag.UNKNOWN_POINT, ~occupancy.known),
+        (Flag.NO_CONTRACT, ~contracted),
+        (Flag.OVERLAPPING_CONTRACTS, occupancy.overlapping),
+    ):
+        flags[mask] |= flag
+    return flags
+
+
+def _columns_of_points(points: Points, at: Ints, local_date: int, wanted: set[str]) -> dict[str, pa.Array]:
+    take = pa.array(at)
+    columns = {name: points.attribute(name).take(take) for name in sorted(wanted & _OF_POINT)}
+    if "metering_point_id" in columns:  # sorted and distinct: the dictionary is there already
+        columns["metering_point_id"] = pa.DictionaryArray.from_arrays(pa.array(at.astype(np.int32)), points.ids)
+    day = pa.array([local_date], pa.int32()).cast(pa.date32())
+    return columns | {"local_date": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(at), np.int32)), day)}
+
+
+def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
+    """Make a dataset's columns from its view.
+
+    A dataset whose first column is a pseudonym is sorted by it, then by start: in the order of the view, two datasets
+    could be joined by position. Every other dataset keeps the order of the view.
+
+    Args:
+        dataset: what the policy grants.
+        rows: its view.
+        subkeys: gives the subkey of an entity in the dataset's domain, in the epoch of the cell.
+    """
+    rows = _keep_where(rows, dataset.where)
+    first = dataset.columns[0]
+    own: dict[str, pa.Array] = {}
+    if isinstance(first.rule, Pseudonymise):
+        key = _apply_to_distinct(first, rows.columns[first.source], subkeys(first.rule.entity))
+        rows = _sort_by(_storage(key), rows)
+        own[first.name] = rows.columns[_KEY]
+    columns = []
+    for column in dataset.columns:
+        if column.name in own:
+            made = rows.spread(own[column.name])
+        elif column.source in rows.flat:
+            made = apply_rule(column, rows.flat[column.source])
+        else:
+            subkey = subkeys(column.rule.entity) if isinstance(column.rule, Pseudonymise) else b""
+            made = rows.spread(_storage(_apply_to_distinct(column, rows.columns[column.source], subkey)))
+        columns.append(_as_uuid(made) if column.type == pa.uuid() else made)
+    return pa.table(columns, names=[column.name for column in dataset.columns])
+
+
+def _keep_where(rows: Rows, where: Mapping[str, str | bool]) -> Rows:
+    """Keep the groups whose fields have the values that the dataset asks for."""
+    for name, value in where.items():
+        column = _plain(rows.columns[name])
+        kept = pc.equal(column, value).fill_null(False).to_numpy(zero_copy_only=False)
+        if not kept.all():
+            rows = rows.select(np.flatnonzero(kept))
+    return rows
+
+
+def _apply_to_distinct(column: Column, values: pa.Array, subkey: bytes) -> pa.Array:
+    """Apply a rule to a column's distinct values; a value that is kept needs no look."""
+    if isinstance(column.rule, Keep):
+        return values
+    encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    made = _storage(apply_rule(column, encoded.dictionary, subkey))
+    return made.take(encoded.indices)
+
+
+def _sort_by(key: pa.Array, rows: Rows) -> Rows:
+    """Sort groups by a 16-byte key, then by start, and add the key as a column.
+
+    Where several groups share a key (a point with two products or resolutions), their readings interleave: such groups
+    are taken apart into single readings first.
+    """
+    halves = np.frombuffer(key.buffers()[1], ">u8")[2 * key.offset :].reshape(-1, 2)
+    rows = Rows(dict(rows.columns) | {_KEY: key}, rows.lengths, rows.flat)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    if rows.lengths is None:
+        return rows.select(order)
+    same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
+    if not same.any():
+        return rows.select(order)
+    shared = np.zeros(len(order), dtype=bool)
+    shared[order[1:][same]] = shared[order[:-1][same]] = True
+    parts = np.where(shared, rows.lengths, 1)
+    group = np.repeat(np.arange(len(parts)), parts)
+    lengths = np.where(shared[group], 1, rows.lengths[group])
+    apart = Rows({name: column.take(pa.array(group)) for name, column in rows.columns.items()}, lengths, rows.flat)
+    start = as_int64(rows.flat["start"])[np.cumsum(lengths) - lengths]
+    return apart.select(np.lexsort((start, halves[group, 1], halves[group, 0])))
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _storage(column: pa.Array) -> pa.Array:
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
+
+
+def _as_uuid(column: pa.Array) -> pa.Array:
+    return pa.ExtensionArray.from_storage(pa.uuid(), _plain(column))
