@@ -1,5 +1,7 @@
 """The rules of a policy as column operations, meant for distinct values: those of a dictionary, not of every row."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,10 +62,10 @@ def sort_into_bands(values: pa.Array, edges: tuple[int, ...]) -> pa.Array:
         values: integer array.
         edges: ascending; each is the first value of the band above it.
     """
-    inner = [f"{low}-{high - 1}" if high - low > 1 else f"{low}" for low, high in zip(edges, edges[1:], strict=False)]
+    inner = [f"{low}-{high - 1}" if high - low > 1 else f"{low}" for low, high in pairwise(edges)]
     labels = pa.array([f"<{edges[0]}", *inner, f">={edges[-1]}"])
-    band = np.searchsorted(np.asarray(edges), pc.fill_null(values, 0).to_numpy(zero_copy_only=False), side="right")
-    return labels.take(pa.array(band, mask=pc.is_null(values).to_numpy(zero_copy_only=False)))
+    band = np.searchsorted(np.asarray(edges), values.fill_null(0).to_numpy(), side="right")
+    return labels.take(pa.array(band, mask=values.is_null().to_numpy(zero_copy_only=False)))
 
 
 def round_decimals(values: pa.Array, step: int) -> pa.Array:

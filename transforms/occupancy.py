@@ -62,8 +62,8 @@ def join_occupancy(ids: pa.Array, local_date: int, points: pa.Table, occupancies
         points: rows of ``schemas.reference.SITES_SCHEMA``, one per metering point.
         occupancies: rows of ``schemas.reference.CONTRACTS_SCHEMA``.
     """
-    place = pc.index_in(ids, points["metering_point_id"])
     contracts = _covering(local_date, occupancies)
+    place = pc.index_in(ids, points["metering_point_id"])
     holder, overlapping = _choose(ids, contracts)
 
     def of_point(name: str) -> pa.Array:
@@ -116,7 +116,6 @@ def _choose(ids: pa.Array, contracts: pa.Table) -> tuple[pa.Array, Mask]:
     rows = np.flatnonzero(owners.is_valid().to_numpy(zero_copy_only=False))
     owner = owners.drop_null().to_numpy()
     overlapping = np.bincount(owner, minlength=len(ids)) > 1
-
     holder = np.full(len(ids), -1, np.int64)
     holder[owner] = rows
     # Few days are contested, so only those contracts are sorted; of an index that repeats numpy keeps the last value.

@@ -1,0 +1,135 @@
+"""The work on one cell: fold what arrived into what is there, derive every dataset, write the files that change."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.coders import decode_batch
+from pipeline.context import OpenRun
+from pipeline.iceberg import CurrentFile
+from pipeline.parquet import DataFile, write_data_file
+from pipeline.totals import Totals
+from transforms.calendar import to_date
+from transforms.decimals import as_int64_units
+from transforms.derive import Points, derive, view_daily, view_readings
+from transforms.fold import CellGrids, fold
+from transforms.occupancy import contracted_points, join_occupancy
+from transforms.pieces import Cell
+from transforms.plan import Dataset
+from transforms.rows import Rows
+
+#: The dataset that holds the state of every cell.
+READINGS = "operational.readings"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A data file that a run wrote, and the current file that it takes the place of; flat, to travel as data.
+
+    Attributes:
+        dataset, path, rows, bytes, sha256, local_date, label: as in ``pipeline.parquet.DataFile``.
+        replaces: path of the current file with this label, or empty.
+    """
+
+    dataset: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    local_date: int | None
+    label: str
+    replaces: str
+
+    @classmethod
+    def of(cls, file: DataFile, replaced: CurrentFile | None) -> "Written":
+        """Note what a new file takes the place of."""
+        return cls(
+            file.dataset, file.path, file.rows, file.bytes, file.sha256, file.local_date, file.label,
+            replaced.path if replaced else "",
+        )  # fmt: skip
+
+    @property
+    def file(self) -> DataFile:
+        """The data file alone."""
+        return DataFile(
+            self.dataset, self.path, self.rows, self.bytes, self.sha256, self.local_date, self.label
+        )
+
+
+def label_of(cell: Cell) -> str:
+    """Name a cell in labels of data files: ``20541/00007``."""
+    return f"{cell.local_date}/{cell.bucket:05d}"
+
+
+def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[list[Written], Totals]:
+    """Fold the frames of a cell into its current rows and write every dataset of the cell.
+
+    A cell whose rows come out as they were is not written.
+
+    Args:
+        run: the open run.
+        cell: local date and bucket.
+        frames: encoded frames (``transforms.pieces.split_by_cell``).
+    """
+    label = label_of(cell)
+    replaced = run.current[READINGS].get(label)
+    base = None if replaced is None else pq.read_table(replaced.path, partitioning=None)
+    grids, tally = fold([decode_batch(frame) for frame in frames], base, cell.local_date, run.calendar)
+    points = find_points(run, cell, grids.ids)
+    rows = view_readings(grids, points, run.calendar, _sources(run.datasets("readings")))
+    state = derive(run.plan.datasets[READINGS], rows, _no_subkeys)
+    after = len(state), int(as_int64_units(state["energy"].combine_chunks()).sum())
+    changed = base is None or not _same_rows(base, state)
+    if not changed:
+        return [], Totals.of_fold(tally, *after, changed=False)
+    file = write_data_file(state, run.plan.datasets[READINGS], run.lake.new_data_path(READINGS, label),
+                           run.footer(run.plan.datasets[READINGS], run.context.run_id))
+    written = [Written.of(file, replaced)]
+    written += _derive_cell(run, cell, grids, points, rows, file.sha256)
+    return written, Totals.of_fold(tally, *after, changed=True)
+
+
+def find_points(run: OpenRun, cell: Cell, ids: pa.Array) -> Points:
+    """Join the points of a cell, and the silent ones under contract, to site and contract on the cell's date."""
+    occupancies = run.reference.occupancies(cell.bucket)
+    silent = contracted_points(cell.local_date, occupancies)
+    every = pc.unique(pa.concat_arrays([ids, silent])).sort() if len(silent) else ids
+    place = pc.index_in(ids, every).to_numpy().astype(np.int64)
+    return Points(every, place, join_occupancy(every, cell.local_date, run.reference.points(cell.bucket), occupancies))
+
+
+def _derive_cell(
+    run: OpenRun, cell: Cell, grids: CellGrids, points: Points, readings: Rows, source: str
+) -> Sequence[Written]:
+    """Derive and write every dataset of the cell but the state itself."""
+    label, local_date = label_of(cell), to_date(cell.local_date)
+    views = {"readings": readings}
+    if daily := run.datasets("daily"):
+        views["daily"] = view_daily(grids, points, run.calendar, _sources(daily))
+    written = []
+    for dataset in (dataset for view in views for dataset in run.datasets(view) if dataset.name != READINGS):
+        table = derive(dataset, views[dataset.view], run.subkeys(dataset, local_date))
+        path = run.lake.new_data_path(dataset.name, label)
+        file = write_data_file(table, dataset, path, run.footer(dataset, source, local_date))
+        written.append(Written.of(file, run.current[dataset.name].get(label)))
+    return written
+
+
+def _sources(datasets: Iterable[Dataset]) -> set[str]:
+    """Collect the fields of a view that its datasets use."""
+    return {name for dataset in datasets for name in [*dataset.where, *(column.source for column in dataset.columns)]}
+
+
+def _same_rows(base: pa.Table, state: pa.Table) -> bool:
+    """Tell whether a cell's rows come out as they were."""
+    if len(base) != len(state):
+        return False
+    return all(base[name].equals(state[name].cast(base[name].type)) for name in state.column_names)
+
+
+def _no_subkeys(entity: str) -> bytes:
+    raise AssertionError(f"the state of a cell has no pseudonym, not even of a {entity}")

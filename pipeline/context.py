@@ -1,0 +1,111 @@
+"""What a run works with: named on the launcher, opened on the worker. No secret and no table is ever pickled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from pipeline.iceberg import CurrentFile, current_files
+from pipeline.keys import SECRET_ACCESS, Key, Keyset, open_keyset
+from pipeline.lake import Lake, open_lake
+from pipeline.policy_file import load_policy
+from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
+from pipeline.sources.base import ReadOptions
+from transforms.calendar import LocalCalendar, local_calendar
+from transforms.plan import Dataset, Plan, epoch_label
+from transforms.pseudonym import derive_subkey
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Everything a worker needs to open what it works with; holds names, no content.
+
+    Attributes:
+        run_id: name of the run, in snapshots and run records.
+        lake: root of the lake.
+        policy: path of the policy file.
+        keyset: path of the keyset.
+        kek: where the key-encryption key comes from (``pipeline.keys``).
+        reference: version of the reference snapshot; empty for none.
+        snapshots: table name and Iceberg snapshot id that this run builds on, for every table that has one.
+        read: how to read inputs where the files don't say.
+        threads: threads a worker works with.
+    """
+
+    run_id: str
+    lake: str
+    policy: str
+    keyset: str
+    kek: str
+    reference: str
+    snapshots: tuple[tuple[str, int], ...]
+    read: ReadOptions
+    threads: int
+
+
+class OpenRun:
+    """A run's context, opened; one a process."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.lake: Lake = open_lake(context.lake)
+        self.plan: Plan = load_policy(Path(context.policy))
+        self.calendar: LocalCalendar = local_calendar(self.lake.settings.time_zone)
+
+    @cached_property
+    def keyset(self) -> Keyset:
+        """The keyset, unwrapped."""
+        return open_keyset(Path(self.context.keyset), self.context.kek)
+
+    @cached_property
+    def reference(self) -> Snapshot:
+        """The reference snapshot of this run."""
+        if not self.context.reference:
+            return NO_REFERENCE
+        return open_snapshot(reference_folder(self.lake), self.context.reference)
+
+    @cached_property
+    def current(self) -> dict[str, dict[str, CurrentFile]]:
+        """Current data files of every table by label, in the snapshots that this run builds on."""
+        snapshots = dict(self.context.snapshots)
+        return {
+            name: {file.label: file for file in current_files(self.lake.table(name), snapshots[name])}
+            if name in snapshots
+            else {}
+            for name in self.plan.datasets
+        }
+
+    def datasets(self, view: str) -> list[Dataset]:
+        """List the datasets of the policy that select from a view."""
+        return [dataset for dataset in self.plan.datasets.values() if dataset.view == view]
+
+    def key(self, dataset: Dataset, local_date: date) -> Key:
+        """Choose the key of a dataset's rows of a date; without epochs it changes by a rebuild only."""
+        return self.keyset.key_for(local_date) if dataset.epoch else self.keyset.primary
+
+    def subkeys(self, dataset: Dataset, local_date: date) -> Callable[[str], bytes]:
+        """Give the subkeys of a dataset's entities in the epoch of a local date."""
+        secret = self.key(dataset, local_date).secret
+        label = epoch_label(dataset.epoch, local_date)
+        return lambda entity: derive_subkey(secret.reveal(SECRET_ACCESS), dataset.domain, entity, label)
+
+    def footer(self, dataset: Dataset, source: str, local_date: date | None = None) -> dict[str, str]:
+        """Say in a file's footer what its rows derive from, in digests and ids of keys."""
+        marks = {"meterveil.source": source, "meterveil.policy": self.plan.digest}
+        if self.reference.version:
+            marks["meterveil.reference"] = self.reference.version
+        if dataset.domain and local_date:
+            marks["meterveil.key"] = self.key(dataset, local_date).info.id
+        return marks
+
+
+@lru_cache(maxsize=4)
+def open_run(context: RunContext) -> OpenRun:
+    """Open a run's context, once a process."""
+    return OpenRun(context)
+
+
+def reference_folder(lake: Lake) -> Path:
+    """Where a lake keeps its reference snapshots."""
+    return lake.operational / "reference"

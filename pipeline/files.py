@@ -1,0 +1,58 @@
+"""Folders and files of the lake, made with the modes of their zone: operational ones for their owner alone."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_SHARED_FOLDER, _SHARED_FILE = 0o777, 0o666  # cut by the umask of the process
+
+
+def make_folder(path: Path, *, private: bool) -> None:
+    """Make a folder and the missing ones above it; one that is there already keeps its mode."""
+    if path.is_dir():
+        return
+    make_folder(path.parent, private=private)
+    with suppress(FileExistsError):  # made by another process meanwhile
+        path.mkdir(mode=_PRIVATE_FOLDER if private else _SHARED_FOLDER)
+    _sync_folder(path.parent)
+
+
+def create_file(path: Path, *, private: bool) -> int:
+    """Make an empty file and give its descriptor, open for reading and writing.
+
+    Raises:
+        FileExistsError: the file is there already.
+    """
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE if private else _SHARED_FILE)
+
+
+def write_file(path: Path, content: bytes | memoryview, *, private: bool) -> None:
+    """Write a new file, with the folders above it, so that it outlives a power failure.
+
+    Raises:
+        FileExistsError: the file is there already.
+    """
+    make_folder(path.parent, private=private)
+    with os.fdopen(create_file(path, private=private), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes, *, private: bool) -> None:
+    """Write a file at once: a reader sees the old content or the new, never a part."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    write_file(draft, content, private=private)
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,259 @@
+"""Writes delivered rows in each of the formats, spoiling what is to be spoiled in the way the format can be."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.fleet.days import HOUR_S, QUARTER_S
+from pipeline.fleet.deliveries import Rows, code_reason
+from pipeline.fleet.reference import Fleet
+from schemas.reasons import Reason
+from schemas.series import ACTIVE_ENERGY, DAY_S, MAX_ENERGY, SERIES_SCHEMA
+from schemas.status import STATUS_WORDS, Status
+
+_TIME = SERIES_SCHEMA.field("start").type
+_ROW_GROUP = 1_000_000
+#: Columns that a reader prunes by.
+_STATISTICS = ["metering_point_id", "start"]
+_AVRO_BATCH = 10_000
+_UNKNOWN_CODE, _UNKNOWN_WORD = 42, "ARVIO2"
+_MANGLED_IDS = ("6,43007E+17", "")
+_BAD_NUMBERS = ("NaN", "abc", "100000000,000000")
+_JUNK_LINE = "###;?"
+_CSV_HEADER = "MeteringPointGSRN;Product Type;Resolution;Unit Type;Reading Type;Start Time;Quantity;Quality"
+_RESOLUTION_WORDS = {QUARTER_S: "PT15M", HOUR_S: "PT1H", DAY_S: "P1D"}
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """Rows of one file, sorted by point, layer and start, and their columns as the integer formats carry them."""
+
+    fleet: Fleet
+    rows: Rows
+    registered_at: int
+
+    @cached_property
+    def point_codes(self) -> npt.NDArray[np.int32]:
+        """Index of each row's id in ``ids``."""
+        point = self.rows["point"]
+        codes = np.cumsum(np.diff(point, prepend=point[:1]) != 0, dtype=np.int32)
+        mangled = np.flatnonzero(self.spoiled_by(Reason.MANGLED_IDENTIFIER))
+        codes[mangled] = len(self.ids) - len(_MANGLED_IDS) + self.vary(mangled, len(_MANGLED_IDS))
+        return codes
+
+    @cached_property
+    def ids(self) -> Any:
+        """The ids that occur: of the points, in order, then the mangled ones."""
+        point = self.rows["point"]
+        points = point[np.diff(point, prepend=-1) != 0]
+        return pa.concat_arrays([self.fleet.name_points(points), pa.array(_MANGLED_IDS)])
+
+    @cached_property
+    def energy(self) -> npt.NDArray[np.int64]:
+        """Milliwatt-hours, beyond the bounds where bad."""
+        energy = self.rows["energy"].copy()
+        bad = np.flatnonzero(self.spoiled_by(Reason.BAD_ENERGY))
+        energy[bad] = (MAX_ENERGY + 1) * (1 - 2 * self.vary(bad, 2))
+        return np.asarray(energy)
+
+    @cached_property
+    def status(self) -> npt.NDArray[np.int8]:
+        """Status codes, off the scale where unknown."""
+        unknown = self.spoiled_by(Reason.UNKNOWN_STATUS)
+        return np.where(unknown, np.int8(_UNKNOWN_CODE), self.rows["status"])
+
+    def spoiled_by(self, reason: Reason) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.rows["spoiled"] == code_reason(reason))
+
+    def vary(self, chosen: npt.NDArray[np.int64], forms: int) -> npt.NDArray[np.int64]:
+        """Choose one of the forms of a fault for each of the chosen rows."""
+        rows = self.rows[chosen]
+        return np.asarray((rows["point"] + rows["start"] // rows["resolution"]) % forms)
+
+    def tabulate_readings(self) -> pa.Table:
+        """Return one row per reading; ids are dictionaries, a missing energy is null."""
+        energy = pa.array(self.energy, mask=self.rows["status"] == Status.MISSING)
+        return pa.table(
+            [
+                pa.DictionaryArray.from_arrays(self.point_codes, self.ids),
+                _repeat_word(ACTIVE_ENERGY, len(self.rows)),
+                _make_times(self.rows["start"]),
+                pa.array(np.ascontiguousarray(self.rows["resolution"])),
+                _make_times(np.broadcast_to(np.int64(self.registered_at), len(self.rows))),
+                energy,
+                pa.array(self.status),
+            ],
+            schema=pa.schema(
+                [
+                    _require("metering_point_id", pa.dictionary(pa.int32(), pa.string())),
+                    _require("product", pa.dictionary(pa.int32(), pa.string())),
+                    _require("start", _TIME),
+                    _require("resolution_s", pa.int32()),
+                    _require("registered_at", _TIME),
+                    pa.field("energy", pa.int64()),
+                    _require("status", pa.int8()),
+                ]
+            ),
+        )
+
+    def tabulate_series(self) -> pa.Table:
+        """Return one row per series: contiguous readings of one id, layer and resolution. Junk lacks its statuses."""
+        rows, junk = self.rows, self.spoiled_by(Reason.UNREADABLE_ROW)
+        goes_on = (
+            (np.diff(self.point_codes) == 0)
+            & (np.diff(rows["layer"]) == 0)
+            & (np.diff(rows["resolution"]) == 0)
+            & (np.diff(rows["start"]) == rows["resolution"][1:])
+        )
+        firsts = np.concatenate([[0], np.flatnonzero(~goes_on) + 1]).astype(np.int64)
+        ends = np.append(firsts, len(rows))
+        status_ends = np.concatenate([[0], np.cumsum(~junk)])[ends]
+        fields = [field for field in SERIES_SCHEMA if field.name != "row"]
+        return pa.table(
+            [
+                self.ids.take(pa.array(self.point_codes[firsts])),
+                pa.repeat(ACTIVE_ENERGY, len(firsts)),
+                _make_times(rows["start"][firsts]),
+                pa.array(rows["resolution"][firsts]),
+                _make_times(np.full(len(firsts), self.registered_at)),
+                pa.ListArray.from_arrays(ends.astype(np.int32), self.energy).cast(SERIES_SCHEMA.field("energy").type),
+                pa.ListArray.from_arrays(status_ends.astype(np.int32), self.status[~junk]).cast(
+                    SERIES_SCHEMA.field("status").type
+                ),
+            ],
+            schema=pa.schema(fields),
+        )
+
+    def compose_lines(self) -> Any:
+        """Return the lines of the Datahub portal's CSV, without a header, as an Arrow string array."""
+        rows = self.rows
+        quantity = _format_energy(rows["energy"])
+        bad = self.spoiled_by(Reason.BAD_ENERGY)
+        words = pa.array(_BAD_NUMBERS).take(pa.array(self.vary(np.arange(len(rows)), len(_BAD_NUMBERS))))
+        quantity = pc.if_else(pa.array(bad), words, quantity)
+        quantity = pc.if_else(pa.array(rows["status"] == Status.MISSING), "", quantity)
+        status = pa.array(STATUS_WORDS).take(pa.array(rows["status"]))
+        lines = pc.binary_join_element_wise(
+            self.ids.take(pa.array(self.point_codes)),
+            ACTIVE_ENERGY,
+            _translate(rows["resolution"], _RESOLUTION_WORDS.__getitem__),
+            "kWh",
+            "BN01",
+            _translate(rows["start"], lambda start: f"{np.datetime64(start, 's')}Z"),
+            quantity,
+            pc.if_else(pa.array(self.spoiled_by(Reason.UNKNOWN_STATUS)), _UNKNOWN_WORD, status),
+            ";",
+        )
+        return pc.if_else(pa.array(self.spoiled_by(Reason.UNREADABLE_ROW)), _JUNK_LINE, lines)
+
+
+def write_readings(path: Path, fleet: Fleet, rows: Rows, registered_at: int) -> None:
+    """Write rows, sorted by point, layer and start, as one file in the format that the fleet's options name.
+
+    Args:
+        path: the file to make; its name says the registration time too, for formats that have no place for it.
+        fleet: the fleet.
+        rows: at least one row.
+        registered_at: when all of the rows were registered, seconds since 1970 UTC.
+    """
+    _WRITERS[fleet.options.format](path, _File(fleet, rows, registered_at))
+
+
+def _write_parquet(path: Path, file: _File) -> None:
+    _write_table(path, file.tabulate_readings())
+
+
+def _write_parquet_series(path: Path, file: _File) -> None:
+    _write_table(path, file.tabulate_series())
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP, write_statistics=_STATISTICS)
+
+
+def _write_avro_readings(path: Path, file: _File) -> None:
+    table = file.tabulate_readings()
+    energy = table.schema.get_field_index("energy")
+    _write_avro(path, "meter_reading", table.set_column(energy, "energy", pa.array(file.energy)))
+
+
+def _write_avro_series(path: Path, file: _File) -> None:
+    _write_avro(path, "meter_series", file.tabulate_series())
+
+
+def _write_avro(path: Path, schema: str, table: pa.Table) -> None:
+    marker = hashlib.md5(path.name.encode(), usedforsecurity=False).digest()  # the same file for the same seed
+    with path.open("wb") as out:
+        fastavro.writer(out, load_avro_schema(schema), _list_records(table), codec="zstandard", sync_marker=marker)
+
+
+def load_avro_schema(name: str) -> dict[str, Any]:
+    """Load one of the Avro schemas of the package ``schemas``."""
+    schema: dict[str, Any] = json.loads(files("schemas").joinpath("avro", f"{name}.avsc").read_text())
+    return schema
+
+
+def _list_records(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """List the rows as Avro records: times as numbers, dictionaries resolved (both are slow as Python objects)."""
+    plain = {_TIME: pa.int64(), pa.dictionary(pa.int32(), pa.string()): pa.string()}
+    table = table.cast(pa.schema([field.with_type(plain.get(field.type, field.type)) for field in table.schema]))
+    for batch in table.to_batches(max_chunksize=_AVRO_BATCH):
+        columns = [column.to_pylist() for column in batch.columns]
+        yield from (dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def _write_csv(path: Path, file: _File) -> None:
+    with path.open("w", encoding="utf-8-sig", newline="\n") as out:
+        out.write(_CSV_HEADER + "\n")
+        for first in range(0, len(file.rows), _ROW_GROUP):
+            part = _File(file.fleet, file.rows[first : first + _ROW_GROUP], file.registered_at)
+            out.writelines(f"{line}\n" for line in part.compose_lines().to_pylist())
+
+
+_WRITERS: dict[str, Callable[[Path, _File], None]] = {
+    "avro-series": _write_avro_series,
+    "avro-readings": _write_avro_readings,
+    "parquet-series": _write_parquet_series,
+    "parquet": _write_parquet,
+    "datahub-csv": _write_csv,
+}
+
+
+def _require(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _repeat_word(word: str, count: int) -> Any:
+    return pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), [word])
+
+
+def _make_times(seconds: Any) -> Any:
+    return pa.array(seconds * np.int64(1_000_000)).cast(_TIME)
+
+
+def _format_energy(energy: npt.NDArray[np.int64]) -> Any:
+    """Format milliwatt-hours as kWh with a decimal comma and six decimals."""
+    whole, rest = np.divmod(np.abs(energy), 1_000_000)
+    sign = pc.if_else(pa.array(energy < 0), "-", "")
+    decimals = pc.utf8_lpad(pa.array(rest).cast(pa.string()), 6, "0")
+    return pc.binary_join_element_wise(
+        pc.binary_join_element_wise(sign, pa.array(whole).cast(pa.string()), ""), decimals, ","
+    )
+
+
+def _translate(values: npt.NDArray[Any], word: Callable[[int], str]) -> Any:
+    """Write each distinct value as a word, once, and take the words for all."""
+    distinct, places = np.unique(values, return_inverse=True)
+    return pa.array([word(int(value)) for value in distinct]).take(pa.array(places))

@@ -1,0 +1,196 @@
+"""Datasets as Iceberg tables: schema and partitions from the plan, current files, and one snapshot per replacement."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile as IcebergFile
+from pyiceberg.manifest import DataFileContent, FileFormat, ManifestContent
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.typedef import Record
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    NestedField,
+    PrimitiveType,
+    StringType,
+    TimestamptzType,
+    UUIDType,
+)
+
+from pipeline.errors import MeterveilError
+from pipeline.parquet import DataFile, parse_label
+from schemas.views import VIEW_KINDS
+from transforms.plan import Dataset
+
+_PARTITION_COLUMN = "local_date"
+_PARTITION_FIELD_ID = 1000  # where Iceberg's specification lets partition fields begin
+
+#: No retries: a commit on a stale base fails, and the run looks again at what changed. No bounds or statistics in
+#: manifests, whoever writes: readers prune by partition. Old metadata files go by themselves; data files are ours to
+#: delete.
+TABLE_PROPERTIES = {
+    "format-version": "2",
+    "commit.retry.num-retries": "0",
+    "write.metadata.metrics.default": "none",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "write.parquet.compression-codec": "zstd",
+}
+
+_ICEBERG_TYPES: dict[pa.DataType, PrimitiveType] = {
+    pa.string(): StringType(),
+    pa.int32(): IntegerType(),
+    pa.int64(): LongType(),
+    pa.float64(): DoubleType(),
+    pa.bool_(): BooleanType(),
+    pa.date32(): DateType(),
+    pa.timestamp("us", tz="UTC"): TimestamptzType(),
+    pa.uuid(): UUIDType(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentFile:
+    """A data file of a table's snapshot.
+
+    Attributes:
+        path: absolute path.
+        rows: number of rows.
+        bytes: size of the file.
+        local_date: days since 1970-01-01 of a cell's file, else None.
+        label: what the file holds, as in ``pipeline.parquet.DataFile``.
+    """
+
+    path: str
+    rows: int
+    bytes: int
+    local_date: int | None
+    label: str
+
+
+def is_cell_dataset(dataset: Dataset) -> bool:
+    """Tell whether the dataset has one file per cell (local date and bucket)."""
+    return VIEW_KINDS[dataset.view] == "cell"
+
+
+def iceberg_schema(dataset: Dataset) -> Schema:
+    """Translate a dataset's columns; field ids are their positions from 1, docs are the columns' docs."""
+    return Schema(
+        *(
+            NestedField(position, column.name, _iceberg_type(column.type), required=column.required, doc=column.doc)
+            for position, column in enumerate(dataset.columns, start=1)
+        )
+    )
+
+
+def partition_spec(dataset: Dataset) -> PartitionSpec:
+    """Partition cell datasets by their local date, others not at all.
+
+    Raises:
+        MeterveilError: a cell dataset without its local date.
+    """
+    if not is_cell_dataset(dataset):
+        return PartitionSpec()
+    names = [column.name for column in dataset.columns]
+    if _PARTITION_COLUMN not in names:
+        raise MeterveilError(
+            f"a dataset of the view {dataset.view!r} is partitioned by {_PARTITION_COLUMN}, which it has not",
+            where=dataset.name,
+            remedy=f"keep {_PARTITION_COLUMN} in the policy",
+        )
+    source = names.index(_PARTITION_COLUMN) + 1
+    return PartitionSpec(PartitionField(source, _PARTITION_FIELD_ID, IdentityTransform(), _PARTITION_COLUMN))
+
+
+def current_files(table: Table, snapshot_id: int | None = None) -> list[CurrentFile]:
+    """List the data files of a table's current snapshot, or of the one that is named.
+
+    Raises:
+        MeterveilError: the snapshot has expired, or another program has written into the table.
+    """
+    files = []
+    for file in _live_files(table, snapshot_id):
+        label, local_date = parse_label(file.file_path)
+        files.append(CurrentFile(file.file_path, file.record_count, file.file_size_in_bytes, local_date, label))
+    return files
+
+
+def replace_files(
+    table: Table, added: Sequence[DataFile], removed_paths: Sequence[str], summary: Mapping[str, str]
+) -> int:
+    """Commit one snapshot that adds files and removes others, on the state that ``table`` was loaded in.
+
+    Args:
+        table: loaded by ``Lake.table``; shows the new snapshot afterwards.
+        added: files that were written for this table.
+        removed_paths: paths of current files.
+        summary: what the snapshot says of itself: run id, key id, digests.
+
+    Returns:
+        The new snapshot's id.
+
+    Raises:
+        CommitFailedException: the table has changed since it was loaded, or a file to remove is not current. Nothing
+            is committed: load the table again and compare.
+        ValueError: an added file is in the table already, or twice in the list.
+    """
+    current = {file.file_path: file for file in _live_files(table, None)}
+    paths = [file.path for file in added]
+    if len(set(paths)) < len(paths) or not current.keys().isdisjoint(paths):
+        raise ValueError("a data file can be added once only: its rows would double")
+    if not current.keys() >= set(removed_paths):
+        raise CommitFailedException("a file to replace is no longer in the table")
+    with table.transaction() as transaction:
+        snapshot = transaction.update_snapshot(snapshot_properties=dict(summary)).overwrite()
+        for path in removed_paths:
+            snapshot.delete_data_file(current[path])
+        for file in added:
+            snapshot.append_data_file(_as_iceberg_file(file, table))
+        snapshot.commit()
+    return snapshot.snapshot_id
+
+
+def _iceberg_type(kind: pa.DataType) -> PrimitiveType:
+    if pa.types.is_decimal(kind):
+        return DecimalType(kind.precision, kind.scale)
+    return _ICEBERG_TYPES[kind]
+
+
+def _live_files(table: Table, snapshot_id: int | None) -> Iterator[IcebergFile]:
+    snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        if snapshot_id is not None:
+            raise MeterveilError(
+                f"snapshot {snapshot_id} has expired", where=".".join(table.name()), remedy="run the command again"
+            )
+        return
+    for manifest in snapshot.manifests(table.io):
+        if manifest.content != ManifestContent.DATA:
+            raise MeterveilError(
+                "has row-level deletes, which meterveil never writes",
+                where=".".join(table.name()),
+                remedy="keep other writers out of the lake",
+            )
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            yield entry.data_file
+
+
+def _as_iceberg_file(file: DataFile, table: Table) -> IcebergFile:
+    return IcebergFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=file.path,
+        file_format=FileFormat.PARQUET,
+        partition=Record() if file.local_date is None else Record(file.local_date),
+        record_count=file.rows,
+        file_size_in_bytes=file.bytes,
+        spec_id=table.spec().spec_id,
+    )

@@ -1,0 +1,102 @@
+"""The graph: readings and reference in, every dataset of the policy out, one commit at the end."""
+
+from collections.abc import Iterable, Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.pvalue import AsList
+
+from pipeline.cells import Written
+from pipeline.coders import register_coders
+from pipeline.commit import CommitRules, RunOutcome, commit_run
+from pipeline.context import RunContext, open_run
+from pipeline.sources.base import Split
+from pipeline.steps import PROBLEMS, REJECTED, TOTALS, DeriveEntities, FoldCells, PlanFiles, ReadReadings, WriteQuarantine
+from pipeline.totals import Totals
+
+register_coders(Split, Written, Totals)
+
+Frame = tuple[tuple[int, int], bytes]
+Rejected = tuple[tuple[str, str], pa.RecordBatch]
+
+
+def build_ingest(
+    pipeline: beam.Pipeline, paths: Sequence[str], context: RunContext, rules: CommitRules, *, skip_bad_files: bool
+) -> None:
+    """Wire the whole job; what each step does is a function of the module that it comes from."""
+    planned = (
+        pipeline
+        | "Inputs" >> beam.Create(paths).with_output_types(str)
+        | "PlanFiles"
+        >> beam.ParDo(PlanFiles(context, skip_bad_files=skip_bad_files))
+        .with_output_types(Split, **{PROBLEMS: str})
+        .with_outputs(PROBLEMS, main="splits")
+    )
+    read = (
+        planned.splits
+        | "SpreadSplits" >> beam.Reshuffle()
+        | "ReadReadings"
+        >> beam.ParDo(ReadReadings(context))
+        .with_output_types(Frame, **{REJECTED: Rejected, TOTALS: Totals})
+        .with_outputs(REJECTED, TOTALS, main="frames")
+    )
+    folded = (
+        read.frames
+        | "GroupByCell" >> beam.GroupByKey()
+        | "FoldCells"
+        >> beam.ParDo(FoldCells(context))
+        .with_output_types(Written, **{TOTALS: Totals})
+        .with_outputs(TOTALS, main="files")
+    )
+    quarantined = (
+        read[REJECTED]
+        | "GroupByFile" >> beam.GroupByKey()
+        | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(Written)
+    )
+    entities = (
+        pipeline
+        | "Buckets" >> beam.Create(_stale_buckets(context)).with_output_types(int)
+        | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(Written)
+    )
+    written = (folded.files, quarantined, entities) | "Files" >> beam.Flatten()
+    totals = (read[TOTALS], folded[TOTALS]) | "Totals" >> beam.Flatten()
+    _ = (
+        pipeline
+        | "Once" >> beam.Create([context.run_id]).with_output_types(str)
+        | "Commit"
+        >> beam.ParDo(
+            Commit(context, rules), AsList(written), AsList(totals), AsList(planned.splits), AsList(planned[PROBLEMS])
+        ).with_output_types(str)
+    )
+
+
+def _stale_buckets(context: RunContext) -> list[int]:
+    """List the buckets whose entity datasets are not of this run's reference."""
+    run = open_run(context)
+    entities = run.datasets("customers")
+    tables = [run.lake.table(dataset.name) for dataset in entities]
+    snapshots = [table.current_snapshot() for table in tables]
+    made_of = {s.summary["meterveil.reference"] if s and s.summary else None for s in snapshots}
+    stale = bool(entities) and made_of != {context.reference} and bool(context.reference)
+    return list(range(run.lake.settings.bucket_count)) if stale else []
+
+
+class Commit(beam.DoFn):  # type: ignore[misc]
+    """The last step: everything that was written and counted, at once."""
+
+    def __init__(self, context: RunContext, rules: CommitRules) -> None:
+        self.context, self.rules = context, rules
+
+    def process(
+        self,
+        element: str,
+        written: Sequence[Written],
+        totals: Sequence[Totals],
+        splits: Sequence[Split],
+        problems: Sequence[str],
+    ) -> Iterable[str]:
+        """Commit the run; its id comes out when it is done."""
+        inputs = {(split.digest, split.path.rpartition("/")[2]) for split in splits}
+        commit_run(open_run(self.context), RunOutcome(written, totals, sorted(inputs), problems), self.rules)
+        yield element
+

@@ -1,0 +1,304 @@
+"""The lake: two roots with a catalog each, and the settings that are fixed when it is made."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pyarrow import NativeFile
+from pyarrow.fs import FileSystem
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io.pyarrow import PyArrowFileIO, PyArrowLocalFileSystem
+from pyiceberg.table import Table
+
+from pipeline.errors import MeterveilError
+from pipeline.files import create_file, make_folder, replace_file
+from pipeline.iceberg import TABLE_PROPERTIES, iceberg_schema, partition_spec
+from pipeline.parquet import name_data_file
+from transforms.plan import Dataset, Plan, Zone
+
+FORMAT_VERSION = 1
+BUCKET_FUNCTION = "iceberg-murmur3"
+
+_SETTINGS, _CATALOG, _POLICY = "meterveil.json", "catalog.db", "policy.yaml"
+_ZONES: tuple[Zone, ...] = get_args(Zone)
+#: Characters that the URIs of catalogs and tables, or the globs of readers, would take for something else.
+_UNFIT_FOR_PATHS = frozenset("?#%*[]{}:\\")
+#: How long a commit waits for another one's lock on the catalog.
+_CATALOG_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class LakeSettings:
+    """What is fixed when a lake is made.
+
+    Attributes:
+        format_version: layout of the lake.
+        time_zone: IANA name of the zone of local dates.
+        bucket_count: buckets that metering points are spread over; a power of two.
+        bucket_function: how; ``iceberg-murmur3`` is Iceberg's ``bucket[N]`` of the canonical id.
+    """
+
+    format_version: int
+    time_zone: str
+    bucket_count: int
+    bucket_function: str
+
+    def __post_init__(self) -> None:
+        if self.bucket_function != BUCKET_FUNCTION:
+            raise MeterveilError(f"unknown bucket function {self.bucket_function!r}", where=_SETTINGS)
+        if self.bucket_count < 1 or self.bucket_count & (self.bucket_count - 1):
+            raise MeterveilError("not a power of two", where="bucket count", remedy="choose 1, 2, 4, 8 …")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise MeterveilError(
+                f"unknown time zone {self.time_zone!r}", where="time zone", remedy="use an IANA name, Europe/Helsinki"
+            ) from error
+
+
+class Lake:
+    """A lake on this machine. Cheap to open; pickles as its path alone.
+
+    Attributes:
+        root: the folder that holds both zones, absolute.
+        settings: what was fixed when it was made.
+    """
+
+    def __init__(self, root: Path, settings: LakeSettings) -> None:
+        self.root, self.settings = root, settings
+        self._catalogs: dict[Zone, SqlCatalog] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open_lake, (self.root,)
+
+    @property
+    def operational(self) -> Path:
+        """The root of the identified tables."""
+        return self.root / "operational"
+
+    @property
+    def analytics(self) -> Path:
+        """The root of the pseudonymised tables; all that an analyst needs to reach."""
+        return self.root / "analytics"
+
+    def folder(self, zone: Zone) -> Path:
+        """Give the root of a zone."""
+        return self.operational if zone == "operational" else self.analytics
+
+    def reaches(self, zone: Zone) -> bool:
+        """Tell whether this process can read a zone's catalog."""
+        return os.access(self.folder(zone) / _CATALOG, os.R_OK)
+
+    def catalog(self, zone: Zone) -> SqlCatalog:
+        """Open a zone's catalog.
+
+        Raises:
+            MeterveilError: the zone is out of reach.
+        """
+        if zone not in self._catalogs:
+            if not self.reaches(zone):
+                raise MeterveilError(
+                    "not there, or not readable by this user",
+                    where=str(self.folder(zone)),
+                    remedy=f"work as a user who may read the {zone} zone",
+                )
+            self._catalogs[zone] = _open_catalog(self.folder(zone), zone)
+        return self._catalogs[zone]
+
+    def ensure_tables(self, plan: Plan) -> None:
+        """Make the tables of a plan that are missing.
+
+        Raises:
+            MeterveilError: a table is there with other columns.
+        """
+        for dataset in plan.datasets.values():
+            self._ensure_table(dataset)
+
+    def table(self, name: str) -> Table:
+        """Load a table, ``operational.readings``, in its present state.
+
+        Raises:
+            MeterveilError: there is no such table, its zone is out of reach, or the lake was moved.
+        """
+        zone, identifier = _split_name(name)
+        try:
+            return self.catalog(zone).load_table(identifier)
+        except NoSuchTableError as error:
+            raise MeterveilError("no such table in the lake", where=name, remedy="see: meterveil tables") from error
+        except FileNotFoundError as error:
+            raise MeterveilError(
+                "its metadata is not where the catalog says",
+                where=name,
+                remedy="move the lake back to the path where it was made: Iceberg's paths are absolute",
+            ) from error
+
+    def has_table(self, name: str) -> bool:
+        """Tell whether a table has been made."""
+        zone, identifier = _split_name(name)
+        return self.catalog(zone).table_exists(identifier)
+
+    def new_data_path(self, dataset_name: str, label: str) -> str:
+        """Make a final, unique path for a data file; the label is a cell, a bucket or an input's digest."""
+        zone, (_, table) = _split_name(dataset_name)
+        return str(self.folder(zone) / table / "data" / name_data_file(label))
+
+    def store_policy(self, text: str) -> None:
+        """Keep the policy that the tables are made by, in both zones: an analyst reaches one of them only."""
+        for zone in _ZONES:
+            replace_file(self.folder(zone) / _POLICY, text.encode(), private=zone == "operational")
+
+    def stored_policy(self) -> Path | None:
+        """Find the policy that the tables were made by, or None before the first run."""
+        copies = (self.folder(zone) / _POLICY for zone in _ZONES)
+        return next((copy for copy in copies if os.access(copy, os.R_OK)), None)
+
+    def _ensure_table(self, dataset: Dataset) -> None:
+        zone, identifier = _split_name(dataset.name)
+        schema = iceberg_schema(dataset)
+        if not self.has_table(dataset.name):
+            with suppress(TableAlreadyExistsError):  # made by another run meanwhile
+                self.catalog(zone).create_table(
+                    identifier,
+                    schema,
+                    location=str(self.folder(zone) / identifier[1]),
+                    partition_spec=partition_spec(dataset),
+                    properties=TABLE_PROPERTIES,
+                )
+        if not _same_columns(self.table(dataset.name), schema):
+            raise MeterveilError(
+                "the table's columns are not the policy's",
+                where=dataset.name,
+                remedy=f"derive it again: meterveil rebuild --dataset {dataset.name}",
+            )
+
+
+def create_lake(root: str | Path, *, time_zone: str = "Europe/Helsinki", bucket_count: int) -> Lake:
+    """Make a lake, or open the one that is there with the same settings.
+
+    Raises:
+        MeterveilError: the folder holds something else, or a lake with other settings.
+    """
+    path = Path(root).resolve()
+    wanted = LakeSettings(FORMAT_VERSION, time_zone, bucket_count, BUCKET_FUNCTION)
+    if unfit := _UNFIT_FOR_PATHS.intersection(str(path)):
+        raise MeterveilError(f"the path has {' '.join(sorted(unfit))}", where=str(path), remedy="choose another name")
+    make_folder(path, private=False)
+    with _lock_folder(path):
+        if not (path / _SETTINGS).exists():
+            _make_lake(path, wanted)
+    lake = open_lake(path)
+    if lake.settings != wanted:
+        have = lake.settings
+        raise MeterveilError(
+            f"the lake was made with {have.bucket_count} buckets and time zone {have.time_zone}",
+            where=str(path),
+            remedy="leave both options out, or make another lake",
+        )
+    return lake
+
+
+def open_lake(root: str | Path) -> Lake:
+    """Open a lake by its root or, where that is all one can reach, by its analytics folder.
+
+    Raises:
+        MeterveilError: it is no lake, or one of a newer format.
+    """
+    path = Path(root).resolve()
+    if path.name == "analytics" and not (path / "analytics").is_dir():
+        path = path.parent
+    for file in (path / _SETTINGS, path / "analytics" / _SETTINGS):
+        if os.access(file, os.R_OK):
+            return Lake(path, _read_settings(file))
+    raise MeterveilError("not a lake", where=str(root), remedy="make one with: meterveil init, or ingest into it")
+
+
+def is_lake(root: str | Path) -> bool:
+    """Tell whether ``open_lake`` has a lake to open here."""
+    return any(os.access(Path(root) / folder / _SETTINGS, os.R_OK) for folder in ("", "analytics"))
+
+
+class PrivateFileIO(PyArrowFileIO):
+    """pyiceberg's files of the operational zone: metadata for their owner alone, whatever the umask."""
+
+    def _initialize_local_fs(self) -> FileSystem:
+        return _PrivateFileSystem()
+
+
+class _PrivateFileSystem(PyArrowLocalFileSystem):
+    def open_output_stream(self, path: str, *args: Any, **kwargs: Any) -> NativeFile:
+        make_folder(Path(path).parent, private=True)
+        os.close(create_file(Path(path), private=True))
+        return super().open_output_stream(path, *args, **kwargs)
+
+
+def _make_lake(path: Path, settings: LakeSettings) -> None:
+    if others := {entry.name for entry in path.iterdir()}.difference(_ZONES):
+        raise MeterveilError(
+            f"not a lake, and not empty ({len(others)} other entries)", where=str(path), remedy="choose an empty folder"
+        )
+    text = json.dumps(asdict(settings), indent=2).encode() + b"\n"
+    for zone in _ZONES:
+        folder, private = path / zone, zone == "operational"
+        make_folder(folder, private=private)
+        with suppress(FileExistsError):  # left by a run that died here
+            os.close(create_file(folder / _CATALOG, private=private))
+        catalog = _open_catalog(folder, zone, init_catalog_tables="true")
+        catalog.create_namespace_if_not_exists(zone)
+        catalog.close()
+    replace_file(path / "analytics" / _SETTINGS, text, private=False)
+    replace_file(path / _SETTINGS, text, private=False)  # last: with this file it is a lake
+
+
+def _open_catalog(folder: Path, zone: Zone, *, init_catalog_tables: str = "false") -> SqlCatalog:
+    properties = {
+        "uri": f"sqlite:///{folder / _CATALOG}?timeout={_CATALOG_TIMEOUT_S}",
+        "init_catalog_tables": init_catalog_tables,
+    }
+    if zone == "operational":
+        properties["py-io-impl"] = f"{__name__}.{PrivateFileIO.__name__}"
+    return SqlCatalog(zone, **properties)
+
+
+def _read_settings(file: Path) -> LakeSettings:
+    try:
+        fields = json.loads(file.read_bytes())
+        if fields["format_version"] > FORMAT_VERSION:
+            raise MeterveilError(
+                f"the lake has format {fields['format_version']}, this version reads up to {FORMAT_VERSION}",
+                where=str(file),
+                remedy="upgrade meterveil",
+            )
+        return LakeSettings(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise MeterveilError("the settings can't be read", where=str(file), remedy="restore the file") from error
+
+
+def _split_name(name: str) -> tuple[Zone, tuple[str, str]]:
+    for zone in _ZONES:
+        if name.startswith(f"{zone}.") and name.count(".") == 1:
+            return zone, (zone, name.removeprefix(f"{zone}."))
+    raise MeterveilError("not a table's name", where=name, remedy="write operational.readings or analytics.readings")
+
+
+def _same_columns(table: Table, schema: Any) -> bool:
+    def shape(fields: Any) -> list[tuple[object, ...]]:
+        return [(field.field_id, field.name, field.field_type, field.required) for field in fields]
+
+    return shape(table.schema().fields) == shape(schema.fields)
+
+
+@contextmanager
+def _lock_folder(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,284 @@
+"""Launching an ingestion: look at everything that can be wrong before a reading is read, run the graph, report."""
+
+import glob
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipeline.access import current_user
+from pipeline.audit import AuditEntry, record_event
+from pipeline.commit import RUNS, CommitRules
+from pipeline.context import RunContext, reference_folder
+from pipeline.errors import BadFileError, MeterveilError
+from pipeline.feeds import find_feeds, read_feed
+from pipeline.ingest import build_ingest
+from pipeline.keys import Keyset, open_keyset
+from pipeline.lake import Lake, create_lake, is_lake, open_lake
+from pipeline.policy_file import DEFAULT_POLICY, load_policy
+from pipeline.progress import PROGRESS
+from pipeline.reading import read_part
+from pipeline.reference import build_snapshot, newest_snapshot
+from pipeline.sources.base import ReadOptions
+from pipeline.sources.registry import plan_file
+from pipeline.totals import Totals, add_totals
+from transforms.buckets import default_bucket_count
+from transforms.calendar import local_calendar, to_date
+from transforms.plan import Plan
+
+DEFAULT_TIME_ZONE = "Europe/Helsinki"
+#: What Beam adds to the text of an error that a step raised.
+_BEAM_SUFFIX = " [while running"
+
+
+@dataclass(frozen=True, slots=True)
+class IngestRequest:
+    """What a user asks of ``meterveil ingest``.
+
+    Attributes:
+        readings: paths or glob patterns of input files.
+        lake: root of the lake.
+        keyset: path of the keyset.
+        kek: path of the key-encryption key, or ``env:NAME``.
+        reference: folder of reference feeds, or None for the newest snapshot in the lake.
+        policy: policy file, or None for the lake's own, or the default one.
+        time_zone: of a new lake, or None.
+        buckets: of a new lake, or None for a count by the reference's points.
+        read: how to read inputs where the files don't say.
+        skip_bad_files: list files that can't be read, and go on.
+        max_quarantined: greatest share of readings that may be quarantined.
+        threads: threads of this machine.
+        runner: name of Beam's runner; ``DirectRunner`` is the in-process engine.
+        beam_options: further options for Beam.
+    """
+
+    readings: Sequence[str]
+    lake: Path
+    keyset: Path
+    kek: str
+    reference: Path | None = None
+    policy: Path | None = None
+    time_zone: str | None = None
+    buckets: int | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    skip_bad_files: bool = False
+    max_quarantined: float = 1.0
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    runner: str = "DirectRunner"
+    beam_options: Sequence[str] = ()
+
+
+def run_ingest(request: IngestRequest) -> dict[str, Any]:
+    """Ingest readings into a lake.
+
+    Returns:
+        The run record (``pipeline.commit``), as it stands in ``operational.runs``.
+
+    Raises:
+        MeterveilError: whatever went wrong, in one line; nothing was committed.
+    """
+    started = datetime.now(UTC)
+    paths = find_inputs(request.readings)
+    read = resolve_now(request.read, started)
+    keyset = open_keyset(request.keyset, request.kek)
+    policy, plan = choose_policy(request)
+    lake = prepare_lake(request)
+    _check_unchanged(lake, plan, keyset)
+    snapshot = (
+        build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
+        if request.reference
+        else newest_snapshot(reference_folder(lake))
+    )
+    lake.ensure_tables(plan)
+    lake.store_policy(policy.read_text(encoding="utf-8"))
+    context = RunContext(
+        run_id=f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        lake=str(lake.root),
+        policy=str(policy.resolve()),
+        keyset=str(request.keyset.resolve()),
+        kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
+        reference=snapshot.version,
+        snapshots=_snapshot_ids(lake, plan),
+        read=read,
+        threads=request.threads,
+    )
+    rules = CommitRules("ingest", started.isoformat(), request.max_quarantined)
+    with _audited(lake, "ingest", context.run_id):
+        _run_graph(request, paths, context, rules)
+    return read_run_record(lake, context.run_id)
+
+
+def describe_ingest(request: IngestRequest) -> dict[str, Any]:
+    """Say what an ingestion would read, into which cells, by which policy; writes nothing."""
+    paths = find_inputs(request.readings)
+    read = resolve_now(request.read, datetime.now(UTC))
+    _, plan = choose_policy(request)
+    lake = open_lake(request.lake) if is_lake(request.lake) else None
+    time_zone = lake.settings.time_zone if lake else request.time_zone or DEFAULT_TIME_ZONE
+    buckets = lake.settings.bucket_count if lake else _count_buckets(request)
+    totals: list[Totals] = []
+    cells: dict[tuple[int, int], int] = {}
+    files: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            splits = plan_file(path, read)
+        except BadFileError as error:
+            if not request.skip_bad_files:
+                raise
+            files.append({"name": Path(path).name, "problem": str(error)})
+            continue
+        of_file = []
+        for split in splits:
+            part = read_part(split, read, local_calendar(time_zone), buckets)
+            of_file.append(part.totals)
+            for cell, frame in part.frames:
+                cells[cell] = cells.get(cell, 0) + len(frame.column("energy").flatten())
+        total = add_totals(of_file)
+        totals.append(total)
+        name = Path(path).name
+        files.append({"name": name, "format": splits[0].format, "parts": len(splits), "readings": total.count("delivered")})
+    whole = add_totals(totals)
+    return {
+        "lake": str(request.lake),
+        "lake_exists": lake is not None,
+        "time_zone": time_zone,
+        "bucket_count": buckets,
+        "policy_digest": plan.digest,
+        "datasets": sorted(plan.datasets),
+        "files": files,
+        "readings": whole.count("delivered"),
+        "quarantined": whole.by_kind("quarantined"),
+        "cells": [
+            {"local_date": str(to_date(day)), "bucket": bucket, "readings": count}
+            for (day, bucket), count in sorted(cells.items())
+        ],
+    }
+
+
+def find_inputs(patterns: Sequence[str]) -> list[str]:
+    """Expand paths and glob patterns to a sorted list of distinct files.
+
+    Raises:
+        MeterveilError: a path that is not there, a pattern that matches nothing, or no pattern.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = [path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
+        if Path(pattern).is_file():
+            matches = [pattern]
+        if not matches:
+            is_pattern = glob.has_magic(pattern)
+            raise MeterveilError(
+                "no file matches" if is_pattern else "there is no such file",
+                where=pattern,
+                remedy="check --readings; quote a pattern, so that the shell leaves it alone",
+            )
+        found.update(str(Path(path).resolve()) for path in matches)
+    return sorted(found)
+
+
+def resolve_now(read: ReadOptions, now: datetime) -> ReadOptions:
+    """Turn ``--registered-at now`` into one time for the whole run."""
+    return replace(read, registered_at=now.isoformat()) if read.registered_at == "now" else read
+
+
+def choose_policy(request: IngestRequest) -> tuple[Path, Plan]:
+    """Find the policy: the one that is named, else the lake's own, else the default one."""
+    stored = open_lake(request.lake).stored_policy() if is_lake(request.lake) else None
+    policy = request.policy or stored or DEFAULT_POLICY
+    return policy, load_policy(policy)
+
+
+def prepare_lake(request: IngestRequest) -> Lake:
+    """Open the lake, or make it; options that contradict an existing lake are refused."""
+    if not is_lake(request.lake):
+        return create_lake(
+            request.lake, time_zone=request.time_zone or DEFAULT_TIME_ZONE, bucket_count=_count_buckets(request)
+        )
+    lake = open_lake(request.lake)
+    return create_lake(
+        lake.root,
+        time_zone=request.time_zone or lake.settings.time_zone,
+        bucket_count=request.buckets or lake.settings.bucket_count,
+    )
+
+
+def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
+    """Read a run's record back from ``operational.runs``.
+
+    Raises:
+        MeterveilError: no such run has committed.
+    """
+    rows = lake.table(RUNS).scan(row_filter=f"run_id == '{run_id}'", selected_fields=("record",)).to_arrow()
+    if not len(rows):
+        raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
+    record: dict[str, Any] = json.loads(rows["record"][0].as_py())
+    return record
+
+
+def _count_buckets(request: IngestRequest) -> int:
+    if request.buckets or not request.reference:
+        return request.buckets or default_bucket_count(0)
+    sites = find_feeds(request.reference)["sites"]
+    return default_bucket_count(sum(batch.num_rows for batch in read_feed("sites", sites)))
+
+
+def _check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
+    """Refuse a policy or a key that is not the lake's: its tables would be of two kinds."""
+    if not (lake.reaches("operational") and lake.has_table(RUNS)):
+        return
+    runs = lake.table(RUNS).scan(selected_fields=("committed_at", "policy_digest", "key_id")).to_arrow()
+    if not len(runs):
+        return
+    last = runs.slice(int(pc.sort_indices(runs, [("committed_at", "descending")])[0].as_py()), 1).to_pylist()[0]
+    for what, mine, of_lake in (
+        ("policy", plan.digest, last["policy_digest"]),
+        ("key", keyset.primary.info.id, last["key_id"]),
+    ):
+        if mine != of_lake:
+            raise MeterveilError(
+                f"the {what} is not the one that the lake's tables were made with",
+                where=str(lake.root),
+                remedy=f"ingest with that {what}, or into another lake",
+            )
+
+
+def _snapshot_ids(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
+    snapshots = ((name, lake.table(name).current_snapshot()) for name in plan.datasets)
+    return tuple((name, snapshot.snapshot_id) for name, snapshot in snapshots if snapshot)
+
+
+def _run_graph(request: IngestRequest, paths: Sequence[str], context: RunContext, rules: CommitRules) -> None:
+    local = request.runner in ("DirectRunner", "FnApiRunner")
+    # Plain DirectRunner would look for another runner to download first.
+    runner = FnApiRunner() if local else request.runner
+    options = PipelineOptions(list(request.beam_options))
+    PROGRESS.reset()
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    build_ingest(pipeline, paths, context, rules, skip_bad_files=request.skip_bad_files)
+    try:
+        pipeline.run().wait_until_finish()
+    except MeterveilError as error:
+        raise MeterveilError(str(error).partition(_BEAM_SUFFIX)[0]) from None
+
+
+@contextmanager
+def _audited(lake: Lake, command: str, run_id: str) -> Iterator[None]:
+    """Leave a line in the audit log, however the run ends."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        details: Mapping[str, str | int] = {"run": run_id}
+        record_event(lake, AuditEntry(datetime.now(UTC), current_user().name, command, outcome, details=details))

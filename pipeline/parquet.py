@@ -1,0 +1,147 @@
+"""Write one data file of a dataset: Parquet that every engine reads alike, named after the cell that it holds."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path, PurePath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import MeterveilError
+from pipeline.files import write_file
+from transforms.decimals import as_decimal
+from transforms.plan import Column, Dataset
+
+_EPOCH = date(1970, 1, 1)
+_PARTITION = "local_date="
+#: Statistics cost up to 11 ns a value on ids; only the column that readers prune by has them.
+_PRUNED_BY = "local_date"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A data file that was written and is not committed yet.
+
+    Attributes:
+        dataset: name of the dataset.
+        path: absolute path.
+        rows: number of rows.
+        bytes: size of the file.
+        sha256: digest of the file, hex.
+        local_date: days since 1970-01-01 of a cell's file, else None.
+        label: what the file holds: a cell ``20541/00007``, a bucket ``00007`` or the digest of an input file.
+    """
+
+    dataset: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    local_date: int | None
+    label: str
+
+
+def name_data_file(label: str) -> str:
+    """Make a new, unique name for a label's file, relative to the table's ``data`` folder.
+
+    ``20541/00007`` gives ``local_date=2026-03-29/00007-<random>.parquet``, ``00007`` gives ``00007-<random>.parquet``.
+    """
+    day, _, stem = label.rpartition("/")
+    folder = f"{_PARTITION}{_EPOCH + timedelta(days=int(day))}/" if day else ""
+    return f"{folder}{stem}-{secrets.token_hex(8)}.parquet"
+
+
+def parse_label(path: str) -> tuple[str, int | None]:
+    """Read label and local date (days since 1970-01-01, None where there is none) back from a data file's path.
+
+    Raises:
+        MeterveilError: the name was not made by ``name_data_file``.
+    """
+    pure = PurePath(path)
+    stem, dash, _ = pure.stem.rpartition("-")
+    if not dash or pure.suffix != ".parquet":
+        raise MeterveilError("not a data file of meterveil", where=path, remedy="keep other writers out of the lake")
+    if not pure.parent.name.startswith(_PARTITION):
+        return stem, None
+    day = (date.fromisoformat(pure.parent.name.removeprefix(_PARTITION)) - _EPOCH).days
+    return f"{day}/{stem}", day
+
+
+def write_data_file(table: pa.Table, dataset: Dataset, path: str, key_value: Mapping[str, str]) -> DataFile:
+    """Encode a dataset's rows in memory, take their digest and write them under their final name.
+
+    Args:
+        table: exactly the dataset's columns, in any order, in the types of the plan. Strings may be dictionaries, UUIDs
+            dictionaries or plain 16-byte values, decimals int64 milliwatt-hours.
+        dataset: the dataset; its zone decides the file's mode.
+        path: a new path whose name ``name_data_file`` made.
+        key_value: what the rows derive from, for the footer; digests, never an operational name.
+
+    Raises:
+        ValueError: columns, types or nulls are not those of the plan.
+        FileExistsError: the path is taken.
+    """
+    label, local_date = parse_label(path)
+    conformed = _conform_table(table, dataset)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        conformed.schema,
+        compression="zstd",
+        use_dictionary=[column.name for column in dataset.columns if _repeats(column.type)],
+        write_statistics=[column.name for column in dataset.columns if column.name == _PRUNED_BY],
+        store_schema=False,
+        store_decimal_as_integer=True,
+    ) as writer:
+        writer.write_table(conformed)
+        writer.add_key_value_metadata(key_value)
+    content = memoryview(sink.getvalue())
+    write_file(Path(path), content, private=dataset.zone == "operational")
+    digest = hashlib.sha256(content).hexdigest()
+    return DataFile(dataset.name, path, conformed.num_rows, len(content), digest, local_date, label)
+
+
+def _repeats(kind: pa.DataType) -> bool:
+    # Measured: dictionaries pay for text and energy; times, UUIDs, flags and dates are faster plain, and as small.
+    return bool(pa.types.is_string(kind) or pa.types.is_decimal(kind))
+
+
+def _conform_table(table: pa.Table, dataset: Dataset) -> pa.Table:
+    names = [column.name for column in dataset.columns]
+    if sorted(table.column_names) != sorted(names):
+        raise ValueError(f"{dataset.name}: columns {table.column_names}, but the plan has {names}")
+    arrays = [_conform_column(table.column(column.name), column, dataset.name) for column in dataset.columns]
+    fields = [
+        pa.field(column.name, array.type, not column.required, {"PARQUET:field_id": str(position)})
+        for position, (column, array) in enumerate(zip(dataset.columns, arrays, strict=True), start=1)
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _conform_column(values: pa.ChunkedArray, column: Column, dataset: str) -> pa.ChunkedArray:
+    if column.required and values.null_count:
+        raise ValueError(f"{dataset}.{column.name}: nulls in a required column")
+    given, wanted = values.type, column.type
+    if given == wanted:
+        return values
+    plain = given.value_type if pa.types.is_dictionary(given) else given
+    if pa.types.is_string(wanted) and plain == wanted:
+        return values
+    if plain == wanted and wanted != pa.uuid():
+        return values.cast(wanted)
+    if wanted == pa.uuid() and plain in (pa.uuid(), pa.binary(16)):
+        return pa.chunked_array([_as_uuid(chunk) for chunk in values.chunks], wanted)
+    if pa.types.is_decimal64(wanted) and given == pa.int64():
+        return pa.chunked_array([as_decimal(chunk, wanted) for chunk in values.chunks], wanted)
+    raise ValueError(f"{dataset}.{column.name}: {given} where the plan has {wanted}")
+
+
+def _as_uuid(values: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        distinct = values.dictionary
+        storage = distinct.storage if isinstance(distinct, pa.ExtensionArray) else distinct
+        values = storage.take(values.indices)
+    return pa.ExtensionArray.from_storage(pa.uuid(), values)

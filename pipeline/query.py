@@ -1,0 +1,157 @@
+"""Analysts' SQL: DuckDB over the tables that a role may read for a purpose, and nothing else on the disk."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from pipeline.access import User, authorise
+from pipeline.audit import AuditEntry, record_event
+from pipeline.errors import MeterveilError
+from pipeline.iceberg import current_files, is_cell_dataset
+from pipeline.lake import Lake
+from transforms.plan import Dataset, Plan, Zone
+
+try:
+    import duckdb
+except ModuleNotFoundError as missing:
+    raise MeterveilError("queries need DuckDB", remedy="install meterveil[query]") from missing
+
+#: Nothing is loaded, looked up in this process or spilled to a disk where identified rows would outlive the query.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+    "temp_directory": "",
+}
+#: Errors whose text repeats the query at most; the text of others may hold a value of a row.
+_PLAIN_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
+
+_SQL_TYPES: dict[pa.DataType, str] = {
+    pa.string(): "VARCHAR",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.date32(): "DATE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+    pa.uuid(): "UUID",
+}
+
+
+def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: User) -> pa.Table:
+    """Run one SELECT over the tables that the role may read for the purpose; leaves a line in the audit log.
+
+    Only the tables that the query names exist for it, each with the files of its present snapshot. Local times are in
+    the lake's time zone; UUIDs come out as text.
+
+    Args:
+        lake: the lake; its analytics zone alone is enough for analytics tables.
+        plan: the policy that grants.
+        role: the role that the user acts in.
+        purpose: what the rows are read for.
+        sql: one SELECT statement; tables are named ``analytics.readings``.
+        user: who asks.
+
+    Raises:
+        MeterveilError: refused, out of reach, or an error of the query in one line.
+    """
+    tables: tuple[str, ...] = ()
+    outcome, rows = "refused", 0
+    try:
+        granted = authorise(plan, user, role, purpose)
+        tables = _find_tables(sql, granted, lake.settings.time_zone)
+        outcome = "failed"
+        result = _fetch(lake, {name: granted[name] for name in tables}, sql)
+        outcome, rows = "done", result.num_rows
+    finally:
+        details: dict[str, str | int] = {"query_sha256": hashlib.sha256(sql.encode()).hexdigest(), "rows": rows}
+        at = datetime.now(UTC)
+        record_event(lake, AuditEntry(at, user.name, "query", outcome, role, purpose, tables, details))
+    return result
+
+
+def _find_tables(sql: str, granted: Mapping[str, Dataset], time_zone: str) -> tuple[str, ...]:
+    """Check that the SQL is one SELECT over granted tables, by binding it to empty ones; give the names in it."""
+    with _connect(time_zone) as connection:
+        for dataset in granted.values():
+            _create_empty_table(connection, dataset)
+        _lock(connection, [])
+        statements = connection.extract_statements(sql)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise MeterveilError(
+                "a query is one SELECT statement", where="query", remedy="nothing else can be run here"
+            )
+        named = {name.casefold() for name in connection.get_table_names(sql, qualified=True)}
+    if strange := named.difference(granted):
+        raise MeterveilError(
+            f"{', '.join(sorted(strange))}: not among the tables that this role may read for this purpose",
+            where="query",
+            remedy=f"readable, by these names: {', '.join(sorted(granted))}",
+        )
+    return tuple(sorted(named))
+
+
+def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str) -> pa.Table:
+    files = {name: [file.path for file in current_files(lake.table(name))] for name in datasets}
+    with _connect(lake.settings.time_zone) as connection:
+        for name, dataset in datasets.items():
+            if files[name]:
+                _create_view(connection, dataset, files[name])
+            else:
+                _create_empty_table(connection, dataset)
+        _lock(connection, [path for paths in files.values() for path in paths])
+        return connection.sql(sql).to_arrow_table()
+
+
+@contextmanager
+def _connect(time_zone: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database in memory, and tell of its errors in one line without values."""
+    zones: tuple[Zone, ...] = ("operational", "analytics")
+    try:
+        with duckdb.connect(":memory:", config=_CONFIG) as connection:
+            connection.execute(f"SET TimeZone = {_quote(time_zone)}")
+            for zone in zones:
+                connection.execute(f"CREATE SCHEMA {zone}")
+            yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise MeterveilError("out of memory", where="query", remedy="aggregate, or select fewer rows") from error
+    except duckdb.Error as error:
+        line = str(error).partition("\n")[0]
+        problem = line if isinstance(error, _PLAIN_ERRORS) else line.partition(":")[0]
+        raise MeterveilError(problem, where="query") from error
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Leave the connection no way to other files, extensions or settings; for good."""
+    connection.execute(f"SET allowed_paths = {_quote_list(paths)}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _create_empty_table(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    columns = ", ".join(f'"{column.name}" {_sql_type(column.type)}' for column in dataset.columns)
+    connection.execute(f"CREATE TABLE {dataset.name} ({columns})")
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, dataset: Dataset, paths: list[str]) -> None:
+    columns = ", ".join(f'"{column.name}"' for column in dataset.columns)
+    # The date stands in the path: a reader opens the files of the dates it wants, and no others.
+    dates = ", hive_partitioning = true, hive_types = {'local_date': DATE}" if is_cell_dataset(dataset) else ""
+    rows = f"SELECT {columns} FROM read_parquet({_quote_list(paths)}{dates})"  # noqa: S608 - quoted, from the plan
+    connection.execute(f"CREATE VIEW {dataset.name} AS {rows}")
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    return f"DECIMAL({kind.precision}, {kind.scale})" if pa.types.is_decimal(kind) else _SQL_TYPES[kind]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quote_list(texts: list[str]) -> str:
+    return f"[{', '.join(map(_quote, texts))}]"

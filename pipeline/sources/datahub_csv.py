@@ -1,0 +1,128 @@
+"""Customer exports of the Finnish Datahub portal: CSV in three variants, Finnish with 7 or 8 columns, or English.
+
+The reading type (``BN01``, ``BN02``; 8 columns only) is passed over: both were seen on plain consumption of one point.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import BadFileError
+from pipeline.sources.base import Delivery, ReadOptions, Split
+from pipeline.sources.deliver import Columns, translate_words
+from pipeline.sources.delimited import SPLIT_BYTES, Header, parse_header, read_head, read_lines, split_lines
+from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
+from schemas.status import Status
+
+_DELIMITER, _DECIMAL_SIGN = ";", ","
+#: A Latin-1 file is a portal export that a spreadsheet has saved again.
+_ENCODINGS = ("utf-8", "latin-1")
+
+#: Our field by the header's word, in lower case, in both languages.
+_FIELDS = {
+    "mittauspisteen tunnus": "metering_point_id",
+    "meteringpointgsrn": "metering_point_id",
+    "tuotteen tyyppi": "product",
+    "product type": "product",
+    "resoluutio": "resolution",
+    "resolution": "resolution",
+    "yksikkötyyppi": "unit",
+    "unit type": "unit",
+    "alkuaika": "start",
+    "start time": "start",
+    "määrä": "energy",
+    "quantity": "energy",
+    "laatu": "status",
+    "quality": "status",
+}
+_NEEDED = frozenset(_FIELDS.values())
+_WORDS = {status.name: status for status in (Status.MISSING, Status.UNCERTAIN, Status.ESTIMATED, Status.OK, Status.REVISED)}
+
+
+class DatahubCsvSource:
+    """The portal's CSV export."""
+
+    name = "datahub-csv"
+
+    def recognises(self, path: str, head: bytes, options: ReadOptions) -> bool:
+        """Tell an export by the names in its first line."""
+        del path, options
+        return _find_header(head) is not None
+
+    def splits(
+        self, path: str, digest: str, options: ReadOptions, *, split_bytes: int = SPLIT_BYTES
+    ) -> Sequence[Split]:
+        """Check header and options, and cut the file at line ends.
+
+        Raises:
+            BadFileError: no export of the portal, no registration time, or no id for a file without ids.
+        """
+        header = _require_header(path)
+        require_registration(path, options)
+        _find_own_point(path, header, options)
+        return split_lines(path, self.name, digest, header, split_bytes)
+
+    def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
+        """Decode the lines of a split."""
+        header = _require_header(split.path)
+        lines = read_lines(split, header)
+        text = {
+            field: column
+            for name, column in zip(header.names, lines.fields, strict=True)
+            if (field := _FIELDS.get(name.lower()))
+        }
+        ids = pc.utf8_trim_whitespace(text["metering_point_id"])
+        blank = pc.is_in(ids, pa.array(["", "0"]))
+        registered_at = np.full(len(lines.row), require_registration(split.path, options))
+        columns = Columns(
+            metering_point_id=pc.if_else(blank, _find_own_point(split.path, header, options), ids),
+            product=text["product"],
+            start=parse_instant(text["start"]),
+            resolution_s=parse_resolution(text["resolution"]),
+            registered_at=pa.array(registered_at).cast(pa.timestamp("us", "UTC")),
+            energy=parse_energy(text["energy"], text["unit"], _DECIMAL_SIGN),
+            status=translate_words(text["status"], _WORDS),
+            row=lines.row,
+        )
+        yield lines.deliver(columns, {**text, "registered_at": columns.registered_at}, lines.faults)
+
+
+def _find_header(head: bytes) -> Header | None:
+    for encoding in _ENCODINGS:
+        header = parse_header(head, _DELIMITER, encoding)
+        if header is not None and {_FIELDS.get(name.lower()) for name in header.names} >= _NEEDED:
+            return header
+    return None
+
+
+def _require_header(path: str) -> Header:
+    header = _find_header(read_head(path))
+    if header is None:
+        raise BadFileError(
+            "its first line is not that of a Datahub portal export", where=path, remedy="check the file and --format"
+        )
+    return header
+
+
+def _find_own_point(path: str, header: Header, options: ReadOptions) -> str:
+    """Give the id that stands for blank ids: the option's in a customer's own export, else the empty id.
+
+    A file whose first reading has a blank or ``0`` id is such an export. Elsewhere a blank id is one that was lost.
+
+    Raises:
+        BadFileError: an export without ids, and no option.
+    """
+    column = [_FIELDS.get(name.lower()) for name in header.names].index("metering_point_id")
+    for line in read_head(path)[header.length :].splitlines():
+        fields = line.decode(header.encoding, "replace").split(_DELIMITER)
+        if len(fields) == len(header.names) and any(fields):
+            if fields[column].strip().strip('"').strip() not in ("", "0"):
+                return ""
+            if options.metering_point is None:
+                raise BadFileError(
+                    "its readings have no metering point", where=path, remedy="give the id with --metering-point"
+                )
+            return options.metering_point
+    return ""

@@ -1,0 +1,188 @@
+"""Text and numbers of feeds to exact values, column by column. Null is what could not be decoded."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import BadFileError, MeterveilError
+from pipeline.sources.base import ReadOptions
+from schemas.series import DAY_S, MAX_ENERGY, MWH_PER_KWH
+
+#: Units of energy as feeds write them, as powers of ten of kWh. Never ``mWh``: it could be meant for either.
+UNITS = {"Wh": -3, "WH": -3, "wh": -3, "kWh": 0, "KWh": 0, "KWH": 0, "kwh": 0, "MWh": 3, "MWH": 3}
+#: Decimal places of 1e-6 kWh.
+_PLACES = 6
+#: Tried in order: eighteen digits before the point and twenty after it hold any sane value and the noise of printed
+#: floats; the wider one holds printed floats near zero (1.1e-16).
+_WIDE = (pa.decimal128(38, 20), pa.decimal256(76, 50))
+#: Digits up to which a decimal can take all places of ``round_decimals`` and stay within 38.
+_ROOMY = 28
+_TIME = pa.timestamp("us", "UTC")
+_DURATION = re.compile(r"P(?:(\d{1,3})D)?(?:T(?:(\d{1,4})H)?(?:(\d{1,5})M)?(?:(\d{1,7})S)?)?", re.IGNORECASE)
+_STAMP = re.compile(r"(?<!\d)\d{8}T\d{6}Z(?!\d)")
+
+
+def parse_energy(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array:
+    """Parse decimal text to milliwatt-hours, exactly; more than six decimals of a kWh are rounded once, half to even.
+
+    Args:
+        text: strings; empty and ``null`` are null.
+        units: strings, the unit of each; of ``UNITS``.
+        decimal_sign: ``.`` or ``,``.
+
+    Returns:
+        int64; null where there is no number, an unknown unit, or a value beyond the bounds of a reading.
+    """
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.is_in(text, pa.array(["", "null"])), None, text)
+    if decimal_sign != ".":
+        # A point is no decimal sign then: what has one must not be read as if it were.
+        text = pc.if_else(pc.match_substring(text, "."), None, text)
+        text = pc.replace_substring(text, decimal_sign, ".")
+    encoded = units.cast(pa.string()).dictionary_encode()
+    names = [name.strip() if name else "" for name in encoded.dictionary.to_pylist()]
+    if len(names) == 1 and names[0] in UNITS:
+        return _parse_kwh(text, UNITS[names[0]])
+    energy = pa.nulls(len(text), pa.int64())
+    for code, name in enumerate(names):
+        if name in UNITS:
+            chosen = pc.equal(encoded.indices, code)
+            energy = pc.replace_with_mask(energy, chosen, _parse_kwh(text.filter(chosen), UNITS[name]))
+    return energy
+
+
+def round_decimals(amounts: pa.Array, power: int = 0) -> pa.Array:
+    """Round decimals to milliwatt-hours, int64, half to even; null beyond the bounds.
+
+    Args:
+        amounts: decimals of any width, counts of a unit.
+        power: that unit is 10 ** power kWh.
+    """
+    shift = _PLACES + power
+    kind = amounts.type
+    scale = max(kind.scale, shift)
+    wide = pa.types.is_decimal256(kind) or (kind.scale < shift and kind.precision > _ROOMY)
+    decimal, precision = (pa.decimal256, 76) if wide else (pa.decimal128, 38)
+    amounts = amounts.cast(decimal(precision, scale))
+    # The same digits with the point moved are milliwatt-hours.
+    buffers = amounts.buffers()
+    moved = pa.Array.from_buffers(decimal(precision, scale - shift), len(amounts), buffers, offset=amounts.offset)
+    whole = pc.round(moved, ndigits=0, round_mode="half_to_even")
+    inside = pc.less_equal(pc.abs(whole), pa.scalar(MAX_ENERGY).cast(pa.decimal128(19, 0)))
+    return pc.if_else(inside, whole, None).cast(pa.int64())
+
+
+def round_floats(kwh: pa.Array) -> pa.Array:
+    """Round floats of kWh to milliwatt-hours, int64, half to even; null where not finite or beyond the bounds."""
+    values = kwh.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    units = np.rint(values * MWH_PER_KWH)
+    bad = ~(np.abs(units) <= MAX_ENERGY)  # also where it is no number
+    return pa.array(np.where(bad, 0, units).astype(np.int64), mask=bad)
+
+
+def parse_instant(text: pa.Array) -> pa.Array:
+    """Parse ISO 8601 times with an offset to timestamp[us, UTC]; null where that is not what stands there."""
+    return _cast_or_null(pc.utf8_trim_whitespace(text), _TIME)
+
+
+def parse_local(text: pa.Array) -> pa.Array:
+    """Parse ISO 8601 local times without an offset to timestamp[us]; null where that is not what stands there."""
+    return _cast_or_null(pc.utf8_trim_whitespace(text), pa.timestamp("us"))
+
+
+def parse_resolution(text: pa.Array) -> pa.Array:
+    """Parse ISO 8601 durations (``PT15M``, ``PT1H``, ``P1D``) to seconds, int32; null where none stands there."""
+    encoded = text.cast(pa.string()).dictionary_encode()
+    seconds = [_duration_s(value or "") for value in encoded.dictionary.to_pylist()]
+    return pa.array(seconds, pa.int32()).take(encoded.indices)
+
+
+def require_registration(path: str, options: ReadOptions) -> int:
+    """Find the registration time of a file that holds none: microseconds UTC.
+
+    Raises:
+        BadFileError: the options say none, or the file's name has no stamp.
+        MeterveilError: the option is no time.
+    """
+    if options.registered_at is None:
+        raise BadFileError(
+            "the file does not say when its values were registered",
+            where=path,
+            remedy="give --registered-at: a time with its offset, now, or file-name",
+        )
+    if options.registered_at == "file-name":
+        stamps = _STAMP.findall(Path(path).name)
+        if len(stamps) != 1:
+            raise BadFileError(
+                "its name does not hold one time stamp",
+                where=path,
+                remedy="name it with a stamp such as 20260330T040000Z, or give --registered-at a time",
+            )
+        return parse_stamp(stamps[0])
+    try:
+        return parse_stamp(options.registered_at)
+    except ValueError:
+        raise MeterveilError(
+            "the registration time is no ISO 8601 time with an offset",
+            where="--registered-at",
+            remedy="write it as 2026-03-30T04:00:00Z",
+        ) from None
+
+
+def parse_stamp(text: str) -> int:
+    """Parse one ISO 8601 time, basic or extended, to microseconds UTC.
+
+    Raises:
+        ValueError: it is none, or has no offset.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no offset")
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * DAY_S + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _parse_kwh(text: pa.Array, power: int) -> pa.Array:
+    """Parse decimal text with a point: at once where no value has more digits than are kept, else in wider types."""
+    try:
+        exact = text.cast(pa.decimal64(18, _PLACES + power))
+    except pa.ArrowInvalid:
+        narrow = _cast_or_null(text, _WIDE[0])
+        energy = round_decimals(narrow, power)
+        left = pc.and_(narrow.is_null(), text.is_valid())
+        return pc.replace_with_mask(energy, left, round_decimals(_cast_or_null(text.filter(left), _WIDE[1]), power))
+    energy = pa.Array.from_buffers(pa.int64(), len(exact), exact.buffers(), offset=exact.offset)
+    return pc.if_else(pc.less_equal(pc.abs(energy), MAX_ENERGY), energy, None)
+
+
+def _duration_s(text: str) -> int | None:
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    total = days * DAY_S + hours * 3_600 + minutes * 60 + seconds
+    return total if total <= DAY_S else None
+
+
+def _cast_or_null(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cast strings; what does not cast is null. A column without a fault costs one cast."""
+    try:
+        return text.cast(kind)
+    except pa.ArrowInvalid:
+        encoded = text.dictionary_encode()
+        return pa.concat_arrays(_cast_by_halves(encoded.dictionary, kind)).take(encoded.indices)
+
+
+def _cast_by_halves(text: pa.Array, kind: pa.DataType) -> list[pa.Array]:
+    """Find the few strings that do not cast by halving."""
+    try:
+        return [text.cast(kind)]
+    except pa.ArrowInvalid:
+        if len(text) == 1:
+            return [pa.nulls(1, kind)]
+        middle = len(text) // 2
+        return [*_cast_by_halves(text[:middle], kind), *_cast_by_halves(text[middle:], kind)]

@@ -1,0 +1,114 @@
+"""The steps of the graph: thin DoFns around plain functions."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipeline.cells import Written, rewrite_cell
+from pipeline.coders import encode_batch
+from pipeline.context import RunContext, open_run
+from pipeline.entities import derive_bucket
+from pipeline.errors import BadFileError
+from pipeline.overlap import OverlappedDoFn
+from pipeline.parquet import write_data_file
+from pipeline.progress import PROGRESS
+from pipeline.reading import read_part
+from pipeline.sources.base import Split
+from pipeline.sources.registry import plan_file
+from schemas.series import REJECTED_SCHEMA
+from schemas.views import QUARANTINE
+from transforms.pieces import Cell
+
+REJECTED, TOTALS, PROBLEMS = "rejected", "totals", "problems"
+
+
+class PlanFiles(OverlappedDoFn):
+    """Path to the parts of the file that workers read; a file that can't be read is a problem or ends the run."""
+
+    def __init__(self, context: RunContext, *, skip_bad_files: bool) -> None:
+        super().__init__(context.threads)
+        self.context, self.skip_bad_files = context, skip_bad_files
+
+    def work(self, element: str) -> Sequence[Any]:
+        """Check one file's structure and cut it."""
+        try:
+            return list(plan_file(element, self.context.read))
+        except BadFileError as error:
+            if not self.skip_bad_files:
+                raise
+            return [beam.pvalue.TaggedOutput(PROBLEMS, str(error))]
+
+
+class ReadReadings(OverlappedDoFn):
+    """Part of a file to frames by cell; rejected readings by file; totals."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__(context.threads)
+        self.context = context
+
+    def work(self, element: Split) -> Sequence[Any]:
+        """Read one part of a file."""
+        run = open_run(self.context)
+        part = read_part(element, self.context.read, run.calendar, run.lake.settings.bucket_count)
+        file = (element.digest, element.path.rpartition("/")[2])
+        PROGRESS.advance("readings read", part.totals.count("delivered"))
+        return [
+            *((tuple(cell), encode_batch(frame)) for cell, frame in part.frames),
+            *(beam.pvalue.TaggedOutput(REJECTED, (file, rejected)) for rejected in part.rejected),
+            beam.pvalue.TaggedOutput(TOTALS, part.totals),
+        ]
+
+
+class FoldCells(OverlappedDoFn):
+    """Cell with its frames to the files that change; totals."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__(context.threads)
+        self.context = context
+
+    def work(self, element: tuple[tuple[int, int], Iterable[bytes]]) -> Sequence[Any]:
+        """Fold and derive one cell."""
+        key, frames = element
+        written, totals = rewrite_cell(open_run(self.context), Cell(*key), frames)
+        PROGRESS.advance("readings written", totals.count("after"))
+        return [*written, beam.pvalue.TaggedOutput(TOTALS, totals)]
+
+
+class WriteQuarantine(beam.DoFn):  # type: ignore[misc]
+    """Rejected readings of one input file to its quarantine file, which takes the place of an earlier one."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    def process(self, element: tuple[tuple[str, str], Iterable[pa.RecordBatch]]) -> Iterator[Written]:
+        """Write one file of every dataset of quarantined readings."""
+        (digest, name), batches = element
+        run = open_run(self.context)
+        rejected = pa.Table.from_batches(list(batches), REJECTED_SCHEMA)
+        rejected = rejected.sort_by([("row", "ascending"), ("position", "ascending"), ("reason", "ascending")])
+        constant = {"file_digest": digest, "file_name": name}
+        for dataset in run.datasets("quarantine"):
+            columns = [
+                pa.repeat(pa.scalar(constant[column.source]), len(rejected))
+                if column.source in constant
+                else rejected[column.source].cast(QUARANTINE[column.source].type)
+                for column in dataset.columns
+            ]
+            table = pa.table(columns, names=[column.name for column in dataset.columns])
+            path = run.lake.new_data_path(dataset.name, digest)
+            file = write_data_file(table, dataset, path, run.footer(dataset, digest))
+            yield Written.of(file, run.current[dataset.name].get(digest))
+
+
+class DeriveEntities(beam.DoFn):  # type: ignore[misc]
+    """Bucket to the files of the entity datasets, from the reference snapshot."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    def process(self, element: int) -> Iterator[Written]:
+        """Derive one bucket of every entity dataset."""
+        run = open_run(self.context)
+        yield from derive_bucket(run, element)

@@ -1,0 +1,93 @@
+"""What a person sees of a run: progress while it works, a summary when it is done."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.progress import PROGRESS
+from pipeline.totals import Totals
+
+_REFRESH_S = 0.2
+
+
+@contextmanager
+def show_progress(what: str) -> Iterator[None]:
+    """Show the counters of a run on standard error while it works; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    done = threading.Event()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what)
+
+        def refresh() -> None:
+            while not done.wait(_REFRESH_S):
+                counts = "  ".join(f"{name} {count:,}" for name, count in PROGRESS.read().items())
+                bar.update(task, description=f"{what}  {counts}")
+
+        thread = threading.Thread(target=refresh, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def print_record(record: dict[str, Any], console: Console, started: float) -> None:
+    """Print the summary of a run: readings, what became of them, tables, seconds."""
+    totals = Totals(**record["totals"])
+    wall = time.monotonic() - started
+    readings = Table(title=f"Run {record['run_id']}", title_justify="left")
+    readings.add_column("readings")
+    readings.add_column("count", justify="right")
+    readings.add_column("kWh", justify="right")
+    for label, name in _LINES:
+        if name.endswith(":"):
+            for kind in totals.by_kind(name[:-1]):
+                readings.add_row(f"  {label} {kind}", f"{totals.count(name + kind):,}", _kwh(totals.energy(name + kind)))
+        else:
+            readings.add_row(label, f"{totals.count(name):,}", _kwh(totals.energy(name)))
+    console.print(readings)
+    tables = Table(title="Written", title_justify="left")
+    tables.add_column("table")
+    for column in ("files", "rows", "bytes"):
+        tables.add_column(column, justify="right")
+    for name, entry in record["tables"].items():
+        tables.add_row(name, *(f"{entry[column]:,}" for column in ("files", "rows", "bytes")))
+    console.print(tables)
+    for line in record["skipped"]:
+        console.print(f"skipped: {line}", style="yellow", highlight=False)
+    began, ended = (datetime.fromisoformat(record[name]) for name in ("started_at", "committed_at"))
+    rate = totals.count("delivered") / max(wall, 1e-9)
+    console.print(
+        f"{wall:.1f} s ({(ended - began).total_seconds():.1f} s to the commit), {rate:,.0f} readings/s, "
+        f"{totals.count('cells')} cells, {totals.count('cells_unchanged')} of them unchanged",
+        highlight=False,
+    )
+
+
+_LINES = (
+    ("delivered", "delivered"),
+    ("quarantined", "quarantined"),
+    ("quarantined", "quarantined:"),
+    ("in the touched cells before", "before"),
+    ("superseded", "superseded"),
+    ("superseded", "superseded:"),
+    ("in the touched cells after", "after"),
+)
+
+
+def _kwh(milliwatt_hours: int) -> str:
+    sign = "-" if milliwatt_hours < 0 else ""
+    whole, fraction = divmod(abs(milliwatt_hours), 1_000_000)
+    return f"{sign}{whole:,}.{fraction:06d}"

@@ -1,0 +1,97 @@
+"""The default policy and the JSON Schema of policies: that they say what the tables of the main job need."""
+
+import json
+from importlib.resources import files
+
+import pyarrow as pa
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from schemas.views import FIELD_CLASSES, VIEWS
+from transforms.plan import Band, Keep, Plan, PostalPrefix, Pseudonymise
+from transforms.policy import STATE_FIELDS, compile_plan
+
+SCHEMA = json.loads((files("schemas") / "policy.schema.json").read_text(encoding="utf-8"))
+RETAILER = yaml.safe_load((files("schemas") / "policies" / "retailer.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    Draft202012Validator(SCHEMA).validate(RETAILER)
+    return compile_plan(RETAILER)
+
+
+def test_the_schema_is_one_and_knows_the_field_classes():
+    Draft202012Validator.check_schema(SCHEMA)
+    assert tuple(SCHEMA["properties"]["classes"]["additionalProperties"]["enum"]) == FIELD_CLASSES
+
+
+def test_every_schema_that_can_refuse_says_what_it_expects():
+    def walk(schema):
+        if isinstance(schema, dict):
+            if schema.keys() & {"type", "enum", "const", "pattern"} and not isinstance(schema.get("type"), dict):
+                yield schema
+            for key, part in schema.items():
+                if key != "if":
+                    yield from walk(part)
+
+    bare = [schema for schema in walk(SCHEMA) if "description" not in schema]
+    assert bare == []
+
+
+def test_columns_are_those_of_the_main_job(plan):
+    columns = {name: " ".join(column.name for column in dataset.columns) for name, dataset in plan.datasets.items()}
+    assert columns == {
+        "operational.readings": " ".join(STATE_FIELDS),
+        "operational.billing_daily": "metering_point_id product local_date customer_id contract_id direction energy "
+        "expected_minutes present_minutes status",
+        "operational.customer_service": "customer_id name phone email postal_address language site_address "
+        "metering_point_id contract_id valid_from valid_to",
+        "analytics.readings": "metering_point site customer product direction resolution_s local_date start energy status",
+        "analytics.daily": "metering_point site product direction local_date energy peak_kw base_kw night_share "
+        "load_factor expected_minutes present_minutes heating fuse_band postal_area",
+        "operational.quarantine_readings": " ".join(VIEWS["quarantine"]),
+        "operational.runs": " ".join(VIEWS["runs"]),
+    }
+
+
+def test_what_is_required_in_the_view_stays_required(plan):
+    for dataset in plan.datasets.values():
+        for column in dataset.columns:
+            assert column.required == VIEWS[dataset.view][column.source].required, (dataset.name, column.name)
+
+
+def test_analytics_is_pseudonymised_and_coarse(plan):
+    readings, daily = plan.datasets["analytics.readings"], plan.datasets["analytics.daily"]
+    assert (readings.domain, readings.epoch) == ("load-research", "year")
+    assert (daily.domain, daily.epoch) == ("product-development", "")
+    rules = {column.name: column.rule for column in (*readings.columns, *daily.columns) if column.rule != Keep()}
+    assert rules == {
+        "metering_point": Pseudonymise("metering_point"),
+        "site": Pseudonymise("usage_site"),
+        "customer": Pseudonymise("customer"),
+        "fuse_band": Band((25, 35, 63)),
+        "postal_area": PostalPrefix(3),
+    }
+    assert all(column.type == pa.uuid() for column in readings.columns[:3])
+
+
+def test_customer_service_sees_no_identity_code_and_nobody_under_a_restriction(plan):
+    dataset = plan.datasets["operational.customer_service"]
+    classes = {VIEWS["customers"][column.source].field_class for column in dataset.columns}
+    assert "identity_code" not in classes
+    assert dataset.where == {"information_restriction": False}
+
+
+def test_everybody_has_the_pseudonymised_tables_only(plan):
+    for dataset in plan.datasets.values():
+        assert bool(plan.grants["*"] & dataset.audience) == (dataset.zone == "analytics"), dataset.name
+
+
+def test_every_dataset_can_be_read_and_every_name_is_used(plan):
+    granted = frozenset().union(*plan.grants.values())
+    assert all(dataset.audience & granted for dataset in plan.datasets.values())
+    assert set(plan.roles) == set().union(*(dataset.audience for dataset in plan.datasets.values()))
+    assert set(plan.purposes) == set().union(*(dataset.purposes for dataset in plan.datasets.values()))
+    assert all("GDPR Art. 6(1)" in basis for basis in plan.purposes.values())

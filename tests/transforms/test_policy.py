@@ -1,0 +1,241 @@
+"""Compiling a policy: what it grants arrives in the plan, and what would protect nobody is refused."""
+
+import pickle
+from copy import deepcopy
+from dataclasses import FrozenInstanceError
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.views import VIEW_KINDS, VIEWS
+from transforms.plan import ENTITIES, Band, Column, Mask, PostalPrefix, Pseudonymise, Round, Year
+from transforms.policy import STATE_FIELDS, PolicyError, compile_plan, digest_policy, suggest_name
+
+SENSITIVE = {"direct_identifier", "identity_code", "contact", "location"}
+
+
+def make_document(**datasets):
+    state = {
+        "view": "readings",
+        "audience": ["metering"],
+        "purposes": ["metering"],
+        "fields": dict.fromkeys(STATE_FIELDS, "keep"),
+    }
+    return {
+        "version": 1,
+        "roles": {"metering": "keeps meter data", "analyst": "studies", "designer": "designs"},
+        "purposes": {
+            "metering": {"legal_basis": "law", "description": "d"},
+            "research": {"legal_basis": "interest", "description": "d"},
+        },
+        "grants": {"*": [], "@studies": ["analyst"]},
+        "domains": {"study": ["analyst"]},
+        "datasets": {"operational.readings": state}
+        | {name.replace("__", "."): spec for name, spec in datasets.items()},
+    }
+
+
+def make_study(fields, **more):
+    return {"view": "daily", "audience": ["analyst"], "purposes": ["research"], "fields": fields} | more
+
+
+def compile_study(fields, **more):
+    return compile_plan(make_document(analytics__study=make_study(fields, **more))).datasets["analytics.study"]
+
+
+RULES = st.sampled_from(
+    ["keep", "drop", {"generalise": "year"}, {"generalise": {"postal_prefix": 3}}, {"generalise": {"band": [25]}}]
+    + [{"round": 0.5}, {"mask": {"keep_last": 2}}]
+    + [{"pseudonymise": entity} for entity in ENTITIES]
+)
+
+
+@given(view=st.sampled_from(sorted(VIEWS)), data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_no_compiled_analytics_dataset_shows_a_sensitive_field(view, data):
+    names = data.draw(st.lists(st.sampled_from(sorted(VIEWS[view])), min_size=1, max_size=3, unique=True))
+    fields = {name: data.draw(RULES) for name in names}
+    pseudonymised = any("pseudonymise" in rule for rule in fields.values())
+    study = make_study(fields, view=view) | ({"domain": "study"} if pseudonymised else {})
+    try:
+        dataset = compile_plan(make_document(analytics__study=study)).datasets["analytics.study"]
+    except PolicyError:
+        return
+    assert VIEW_KINDS[dataset.view] == "cell"
+    for column in dataset.columns:
+        if VIEWS[view][column.source].field_class in SENSITIVE:
+            assert isinstance(column.rule, Pseudonymise | PostalPrefix)
+            assert column.source in {*ENTITIES.values(), "postal_code"}
+
+
+@given(st.permutations(["product", "direction", "local_date"]))
+@settings(max_examples=6)
+def test_columns_have_the_order_of_the_policy_and_the_digest_knows_it(names):
+    plan = compile_plan(make_document(analytics__study=make_study(dict.fromkeys(names, "keep"))))
+    assert [column.name for column in plan.datasets["analytics.study"].columns] == list(names)
+    straight = compile_plan(
+        make_document(analytics__study=make_study(dict.fromkeys(["product", "direction", "local_date"], "keep")))
+    )
+    assert (plan.digest == straight.digest) == (list(names) == ["product", "direction", "local_date"])
+
+
+def test_the_digest_ignores_the_order_of_sections_and_notices_every_value():
+    document = make_document()
+    assert digest_policy(dict(reversed(document.items()))) == digest_policy(document)
+    changed = deepcopy(document)
+    changed["grants"]["*"] = ["analyst"]
+    assert digest_policy(changed) != digest_policy(document)
+
+
+def test_every_rule_compiles_to_its_column():
+    dataset = compile_study(
+        {
+            "metering_point": {"from": "metering_point_id", "pseudonymise": "metering_point"},
+            "customer": {"from": "customer_id", "pseudonymise": "customer"},
+            "area": {"from": "postal_code", "generalise": {"postal_prefix": 3}},
+            "fuse_band": {"from": "fuse_a", "generalise": {"band": [25, 35]}},
+            "year": {"from": "local_date", "generalise": "year"},
+            "energy": {"round": 0.01},
+            "heating": {"mask": {"keep_last": 1}},
+            "municipality": "drop",
+        },
+        domain="study",
+        epoch="quarter",
+        retention="36 months",
+    )
+    assert [(c.name, c.source, c.rule, c.type, c.required) for c in dataset.columns] == [
+        ("metering_point", "metering_point_id", Pseudonymise("metering_point"), pa.uuid(), True),
+        ("customer", "customer_id", Pseudonymise("customer"), pa.uuid(), False),
+        ("area", "postal_code", PostalPrefix(3), pa.string(), False),
+        ("fuse_band", "fuse_a", Band((25, 35)), pa.string(), False),
+        ("year", "local_date", Year(), pa.int32(), True),
+        ("energy", "energy", Round(10_000), pa.decimal64(18, 6), False),
+        ("heating", "heating", Mask(1), pa.string(), False),
+    ]
+    assert (dataset.zone, dataset.domain, dataset.epoch, dataset.retention_days) == (
+        "analytics",
+        "study",
+        "quarter",
+        1096,
+    )
+
+
+@pytest.mark.parametrize(
+    ("retention", "days"), [("6 years", 2192), ("1 year", 366), ("36 months", 1096), ("90 days", 90)]
+)
+def test_retention_in_days_is_never_short(retention, days):
+    assert compile_study({"product": "keep"}, retention=retention).retention_days == days
+
+
+def test_a_plan_is_frozen_and_travels_to_workers():
+    plan = compile_plan(make_document())
+    assert pickle.loads(pickle.dumps(plan)) == plan  # noqa: S301 - what was pickled a moment ago
+    assert plan.purposes == {"metering": "law", "research": "interest"}
+    assert plan.grants == {"*": frozenset(), "@studies": frozenset({"analyst"})}
+    with pytest.raises(FrozenInstanceError):
+        plan.digest = ""
+    assert isinstance(plan.datasets["operational.readings"].columns[0], Column)
+
+
+@pytest.mark.parametrize(
+    ("fields", "more", "path", "words"),
+    [
+        ({"energi": "keep"}, {}, "fields/energi", "did you mean 'energy'"),
+        ({"energi": "drop"}, {}, "fields/energi", "did you mean 'energy'"),
+        ({"x": {"from": "energi", "round": 1}}, {}, "fields/x", "did you mean 'energy'"),
+        (
+            {"site_id": {"pseudonymise": "usagesite"}},
+            {"domain": "study"},
+            "fields/site_id",
+            "did you mean 'usage_site'",
+        ),
+        ({"product": "keep"}, {"view": "dayly"}, "view", "did you mean 'daily'"),
+        ({"product": "keep"}, {"audience": ["analysts"]}, "audience", "did you mean 'analyst'"),
+        ({"product": "keep"}, {"purposes": ["reserch"]}, "purposes", "did you mean 'research'"),
+        ({"site_id": {"pseudonymise": "usage_site"}}, {"domain": "stdy"}, "domain", "did you mean 'study'"),
+        ({"product": "keep"}, {"where": {"directoin": "production"}}, "where/directoin", "did you mean 'direction'"),
+        ({"product": "keep"}, {"where": {"direction": True}}, "where/direction", "no such values"),
+        ({"product": "keep"}, {"where": {"fuse_a": "25"}}, "where/fuse_a", "no such values"),
+        ({"product": "drop"}, {}, "fields", "nothing is left"),
+        ({"site_id": {"pseudonymise": "usage_site"}}, {}, "", "need a domain"),
+        ({"product": "keep"}, {"epoch": "year"}, "", "need a domain"),
+        ({"product": "keep"}, {"domain": "study"}, "domain", "nothing is pseudonymised"),
+        (
+            {"site_id": {"pseudonymise": "usage_site"}},
+            {"domain": "study", "audience": ["designer"]},
+            "domain",
+            "another audience",
+        ),
+        ({"site_id": {"pseudonymise": "customer"}}, {"domain": "study"}, "fields/site_id", "does not fit"),
+        ({"energy": {"generalise": {"band": [1]}}}, {}, "fields/energy", "does not fit"),
+        ({"product": {"generalise": "year"}}, {}, "fields/product", "does not fit"),
+        ({"night_share": {"round": 0.1}}, {}, "fields/night_share", "does not fit"),
+        ({"fuse_a": {"mask": {"keep_last": 1}}}, {}, "fields/fuse_a", "does not fit"),
+        ({"heating": {"generalise": {"postal_prefix": 2}}}, {}, "fields/heating", "does not fit"),
+        ({"fuse_a": {"generalise": {"band": [35, 25]}}}, {}, "fields/fuse_a", "do not ascend"),
+        ({"energy": {"round": 0.0000001}}, {}, "fields/energy", "more decimals"),
+        ({"site_id": "keep"}, {}, "fields/site_id", "pseudonymise or drop"),
+        ({"site_id": {"mask": {"keep_last": 2}}}, {}, "fields/site_id", "pseudonymise or drop"),
+        ({"postal_code": "keep"}, {}, "fields/postal_code", "generalise it to a postal_prefix"),
+        ({"run_id": "keep"}, {"view": "runs"}, "view", "may not select from runs"),
+        ({"phone": "keep"}, {"view": "customers"}, "view", "may not select from customers"),
+    ],
+)
+def test_refuses_with_place_and_remedy(fields, more, path, words):
+    with pytest.raises(PolicyError) as caught:
+        compile_study(fields, **more)
+    assert "/".join(caught.value.path) == f"datasets/analytics.study/{path}".rstrip("/")
+    assert words in f"{caught.value.problem}; {caught.value.remedy}"
+
+
+@pytest.mark.parametrize("section", ["grants", "domains"])
+def test_unknown_roles_are_refused_everywhere(section):
+    document = make_document()
+    document[section]["study"] = ["analist"]
+    with pytest.raises(PolicyError, match="no role 'analist'") as caught:
+        compile_plan(document)
+    assert caught.value.path == (section, "study")
+    assert caught.value.remedy == "did you mean 'analyst'?"
+
+
+def test_a_class_can_be_tightened_but_not_loosened():
+    study = make_study({"heating": "keep"})
+    document = make_document(analytics__study=study) | {"classes": {"heating": "quasi_identifier"}}
+    compile_plan(document)
+    with pytest.raises(PolicyError, match="may not hold heating"):
+        compile_plan(document | {"classes": {"heating": "location"}})
+    with pytest.raises(PolicyError, match="loosens the class of heating"):
+        compile_plan(document | {"classes": {"heating": "technical"}})
+    with pytest.raises(PolicyError, match="no field 'heatin'"):
+        compile_plan(document | {"classes": {"heatin": "location"}})
+
+
+@pytest.mark.parametrize("field", STATE_FIELDS)
+def test_the_state_of_the_merge_must_stay_whole(field):
+    document = make_document()
+    document["datasets"]["operational.readings"]["fields"][field] = "drop"
+    with pytest.raises(PolicyError, match=f"the merge needs {field}"):
+        compile_plan(document)
+
+
+@pytest.mark.parametrize("change", [{"view": "daily"}, {"where": {"direction": "consumption"}}])
+def test_the_state_table_holds_every_reading(change):
+    document = make_document()
+    fields = {"product": "keep"} if "view" in change else document["datasets"]["operational.readings"]["fields"]
+    document["datasets"]["operational.readings"] |= change | {"fields": fields}
+    with pytest.raises(PolicyError, match="every reading is merged"):
+        compile_plan(document)
+
+
+def test_a_policy_without_the_state_table_is_refused():
+    document = make_document(analytics__study=make_study({"product": "keep"}))
+    del document["datasets"]["operational.readings"]
+    with pytest.raises(PolicyError, match=r"operational\.readings is missing"):
+        compile_plan(document)
+
+
+def test_a_name_like_no_other_is_answered_with_what_there_is():
+    assert suggest_name("zzz", ["b", "a"]) == "there are: a, b"
+    assert suggest_name("zzz", []) == "there are: none"
