@@ -55,9 +55,7 @@ class Written:
     @property
     def file(self) -> DataFile:
         """The data file alone."""
-        return DataFile(
-            self.dataset, self.path, self.rows, self.bytes, self.sha256, self.local_date, self.label
-        )
+        return DataFile(self.dataset, self.path, self.rows, self.bytes, self.sha256, self.local_date, self.label)
 
 
 def label_of(cell: Cell) -> str:
@@ -86,8 +84,12 @@ def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[lis
     changed = base is None or not _same_rows(base, state)
     if not changed:
         return [], Totals.of_fold(tally, *after, changed=False)
-    file = write_data_file(state, run.plan.datasets[READINGS], run.lake.new_data_path(READINGS, label),
-                           run.footer(run.plan.datasets[READINGS], run.context.run_id))
+    file = write_data_file(
+        state,
+        run.plan.datasets[READINGS],
+        run.lake.new_data_path(READINGS, label),
+        run.footer(run.plan.datasets[READINGS], run.context.run_id),
+    )
     written = [Written.of(file, replaced)]
     written += _derive_cell(run, cell, grids, points, rows, file.sha256)
     return written, Totals.of_fold(tally, *after, changed=True)

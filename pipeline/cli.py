@@ -62,7 +62,6 @@ def _set_up_logs(level: str) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
     if level != "DEBUG":
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        logging.getLogger("pyiceberg").setLevel(logging.ERROR)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="meterveil", description="Smart-meter ingestion and pseudonymisation on Apache Beam.", epilog=_EPILOG
     )
     parser.add_argument("--version", action="version", version=f"meterveil {version('meterveil')}")
-    parser.add_argument("--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument("--log-level", default="ERROR", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     for describe in (
         _describe_generate,
@@ -210,7 +209,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     )
     truth = generate_fleet(options, arguments.out)
     figures = json.loads(truth.read_text(encoding="utf-8"))
-    print(f"{figures['readings_delivered']:,} readings of {arguments.points:,} points in {arguments.out}; truth: {truth}")
+    readings = f"{figures['readings_delivered']:,}"
+    print(f"{readings} readings of {arguments.points:,} points in {arguments.out}, the truth in {truth}")
 
 
 def _create_keys(arguments: argparse.Namespace) -> None:

@@ -5,12 +5,13 @@ import json
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from apache_beam import coders
+from apache_beam.coders.coders import Coder
+from apache_beam.coders.typecoders import registry
 
 T = TypeVar("T")
 
 
-class RecordBatchCoder(coders.Coder):  # type: ignore[misc]
+class RecordBatchCoder(Coder):
     """Arrow record batches as Arrow IPC streams; a slice is written alone, not with its whole parent."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
@@ -31,7 +32,7 @@ class RecordBatchCoder(coders.Coder):  # type: ignore[misc]
         return False
 
 
-class DataclassCoder(coders.Coder):  # type: ignore[misc]
+class DataclassCoder(Coder):
     """Flat frozen dataclasses as JSON, to be read in a log of the runner."""
 
     def __init__(self, kind: type[Any]) -> None:
@@ -74,9 +75,9 @@ def decode_batch(encoded: bytes) -> pa.RecordBatch:
 
 def register_coders(*kinds: type[Any]) -> None:
     """Register the Arrow coder, and one for each of these dataclasses; Beam chooses coders by type hint alone."""
-    coders.registry.register_coder(pa.RecordBatch, RecordBatchCoder)
+    registry.register_coder(pa.RecordBatch, RecordBatchCoder)
     for kind in kinds:
-        coders.registry.register_coder(kind, _coder_class(kind))
+        registry.register_coder(kind, _coder_class(kind))
 
 
 def _coder_class(kind: type[Any]) -> type[DataclassCoder]:
@@ -84,7 +85,7 @@ def _coder_class(kind: type[Any]) -> type[DataclassCoder]:
 
     class KindCoder(DataclassCoder):
         @classmethod
-        def from_type_hint(cls, typehint: Any, registry: Any) -> DataclassCoder:
+        def from_type_hint(cls, typehint: Any, registry: Any) -> Any:
             del typehint, registry
             return DataclassCoder(kind)
 

@@ -11,7 +11,16 @@ from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
 from pipeline.sources.base import Split
-from pipeline.steps import PROBLEMS, REJECTED, TOTALS, DeriveEntities, FoldCells, PlanFiles, ReadReadings, WriteQuarantine
+from pipeline.steps import (
+    PROBLEMS,
+    REJECTED,
+    TOTALS,
+    DeriveEntities,
+    FoldCells,
+    PlanFiles,
+    ReadReadings,
+    WriteQuarantine,
+)
 from pipeline.totals import Totals
 
 register_coders(Split, Written, Totals)
@@ -81,7 +90,7 @@ def _stale_buckets(context: RunContext) -> list[int]:
     return list(range(run.lake.settings.bucket_count)) if stale else []
 
 
-class Commit(beam.DoFn):  # type: ignore[misc]
+class Commit(beam.DoFn):
     """The last step: everything that was written and counted, at once."""
 
     def __init__(self, context: RunContext, rules: CommitRules) -> None:
@@ -99,4 +108,3 @@ class Commit(beam.DoFn):  # type: ignore[misc]
         inputs = {(split.digest, split.path.rpartition("/")[2]) for split in splits}
         commit_run(open_run(self.context), RunOutcome(written, totals, sorted(inputs), problems), self.rules)
         yield element
-

@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
@@ -146,7 +146,8 @@ def describe_ingest(request: IngestRequest) -> dict[str, Any]:
         total = add_totals(of_file)
         totals.append(total)
         name = Path(path).name
-        files.append({"name": name, "format": splits[0].format, "parts": len(splits), "readings": total.count("delivered")})
+        readings = total.count("delivered")
+        files.append({"name": name, "format": splits[0].format, "parts": len(splits), "readings": readings})
     whole = add_totals(totals)
     return {
         "lake": str(request.lake),
@@ -173,9 +174,9 @@ def find_inputs(patterns: Sequence[str]) -> list[str]:
     """
     found: set[str] = set()
     for pattern in patterns:
-        matches = [path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
-        if Path(pattern).is_file():
-            matches = [pattern]
+        # A file whose name looks like a pattern is that file.
+        every = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207 - absolute patterns
+        matches = [path for path in every if Path(path).is_file()]
         if not matches:
             is_pattern = glob.has_magic(pattern)
             raise MeterveilError(

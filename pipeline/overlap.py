@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 _WINDOW = GlobalWindow()
 
 
-class OverlappedDoFn(beam.DoFn):  # type: ignore[misc]
+class OverlappedDoFn(beam.DoFn):
     """Hands each element to a pool and yields what is done; holds at most two elements a thread at a time.
 
     Args:
@@ -58,4 +58,4 @@ class OverlappedDoFn(beam.DoFn):  # type: ignore[misc]
 
 
 def _in_window(value: Any) -> WindowedValue:
-    return WindowedValue(value, _WINDOW.max_timestamp(), [_WINDOW])
+    return WindowedValue(value, _WINDOW.max_timestamp(), (_WINDOW,))

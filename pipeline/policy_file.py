@@ -49,7 +49,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.get_event().start_mark
             raise yaml.MarkedYAMLError(problem="a policy has no aliases: write it out", problem_mark=mark)
         return super().compose_node(parent, index)
 

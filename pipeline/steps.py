@@ -76,7 +76,7 @@ class FoldCells(OverlappedDoFn):
         return [*written, beam.pvalue.TaggedOutput(TOTALS, totals)]
 
 
-class WriteQuarantine(beam.DoFn):  # type: ignore[misc]
+class WriteQuarantine(beam.DoFn):
     """Rejected readings of one input file to its quarantine file, which takes the place of an earlier one."""
 
     def __init__(self, context: RunContext) -> None:
@@ -102,7 +102,7 @@ class WriteQuarantine(beam.DoFn):  # type: ignore[misc]
             yield Written.of(file, run.current[dataset.name].get(digest))
 
 
-class DeriveEntities(beam.DoFn):  # type: ignore[misc]
+class DeriveEntities(beam.DoFn):
     """Bucket to the files of the entity datasets, from the reference snapshot."""
 
     def __init__(self, context: RunContext) -> None:

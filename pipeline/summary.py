@@ -54,9 +54,9 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
     for label, name in _LINES:
         if name.endswith(":"):
             for kind in totals.by_kind(name[:-1]):
-                readings.add_row(f"  {label} {kind}", f"{totals.count(name + kind):,}", _kwh(totals.energy(name + kind)))
+                _add_line(readings, f"  {label} {kind}", totals, name + kind)
         else:
-            readings.add_row(label, f"{totals.count(name):,}", _kwh(totals.energy(name)))
+            _add_line(readings, label, totals, name)
     console.print(readings)
     tables = Table(title="Written", title_justify="left")
     tables.add_column("table")
@@ -85,6 +85,10 @@ _LINES = (
     ("superseded", "superseded:"),
     ("in the touched cells after", "after"),
 )
+
+
+def _add_line(table: Table, label: str, totals: Totals, name: str) -> None:
+    table.add_row(label, f"{totals.count(name):,}", _kwh(totals.energy(name)))
 
 
 def _kwh(milliwatt_hours: int) -> str:

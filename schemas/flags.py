@@ -16,7 +16,7 @@ class Flag(IntFlag):
     ABOVE_FUSE = 1 << 3
     #: The metering point's GSRN check digit is wrong, or it is no GSRN.
     CHECK_DIGIT = 1 << 4
-    #: No contract covers this point on this local date.
+    #: The reference knows the point, and no contract covers it on this local date.
     NO_CONTRACT = 1 << 5
     #: The reference does not know the metering point.
     UNKNOWN_POINT = 1 << 6

@@ -50,10 +50,10 @@ def sum_days(
         calendar: local days of the lake.
 
     Returns:
-        The point of each row (among all points), and rows with ``product``, ``energy`` (int64 milliwatt-hours, null where no value is
-        present), ``expected_minutes``, ``present_minutes``, ``status`` (the weakest; PARTIAL where some values are
-        missing), ``peak_kw`` and ``base_kw`` (int64 milliwatts as 1e-6 kW), ``night_share``, ``load_factor``; sorted by
-        metering point and product.
+        The point of each row (among all points), and rows with ``product``, ``energy`` (int64 milliwatt-hours, null
+        where no value is present), ``expected_minutes``, ``present_minutes``, ``status`` (the weakest; PARTIAL where
+        some values are missing), ``peak_kw`` and ``base_kw`` (int64 millionths of a kW), ``night_share`` and
+        ``load_factor``; sorted by metering point and product.
     """
     expected = int(calendar.seconds_of(np.array([cell.local_date]))[0]) // 60
     days = {ACTIVE_ENERGY: _Day.empty(len(contracted))}

@@ -1,4 +1,4 @@
-"""Deriving datasets: from a merged cell and what the reference says of its points to the columns that a policy grants."""
+"""Deriving datasets: from a merged cell and what the reference says of it to the columns that a policy grants."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -81,9 +81,7 @@ def view_readings(cell: CellGrids, points: Points, calendar: LocalCalendar, want
     return Rows(dict(rows.columns) | columns, rows.lengths, flat)
 
 
-def view_daily(
-    cell: CellGrids, points: Points, calendar: LocalCalendar, wanted: set[str]
-) -> Rows:
+def view_daily(cell: CellGrids, points: Points, calendar: LocalCalendar, wanted: set[str]) -> Rows:
     """Make the view ``daily`` of a cell: a row per point, product and day, and one per silent contracted point."""
     contracted = points.attribute("contracted").to_numpy(zero_copy_only=False)
     point, rows = sum_days(cell, points.place, contracted, calendar)
@@ -104,7 +102,7 @@ def _flag_points(points: Points) -> npt.NDArray[np.int32]:
     for flag, mask in (
         (Flag.CHECK_DIGIT, ~check_gsrn(points.ids)),
         (Flag.UNKNOWN_POINT, ~occupancy.known),
-        (Flag.NO_CONTRACT, ~contracted),
+        (Flag.NO_CONTRACT, occupancy.known & ~contracted),
         (Flag.OVERLAPPING_CONTRACTS, occupancy.overlapping),
     ):
         flags[mask] |= flag

@@ -71,8 +71,8 @@ def flatten_cell(
 
     Returns:
         The point (index into ``cell.ids``) of each group, and rows with the columns ``product`` and
-        ``resolution_s`` and the flat columns ``start``, ``energy`` (int64 milliwatt-hours, null under MISSING), ``status`` (dictionary),
-        ``flags``, ``registered_at``, ``rival_registered_at``, ``daily_rival_registered_at``.
+        ``resolution_s`` and the flat columns ``start``, ``energy`` (int64 milliwatt-hours, null under MISSING),
+        ``status`` (dictionary), ``flags``, ``registered_at``, ``rival_registered_at``, ``daily_rival_registered_at``.
     """
     keys = sorted(cell.grids)
     points, lengths, parts = [], [], []

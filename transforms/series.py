@@ -199,8 +199,8 @@ def reject_readings(
         reason: why.
 
     Returns:
-        A batch of ``REJECTED_SCHEMA``, in the order of the arguments. ``row`` is that of the series: in formats with one
-        reading a row, reading ``p`` of the series stands in row ``row + p``.
+        A batch of ``REJECTED_SCHEMA``, in the order of the arguments. ``row`` is that of the series: in formats with
+        one reading a row, reading ``p`` of the series stands in row ``row + p``.
     """
     flat = pa.array(series_offsets(batch)[series_index] + position)
     taken = batch.drop_columns(["energy", "status"]).take(pa.array(series_index))

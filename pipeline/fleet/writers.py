@@ -209,9 +209,10 @@ def _list_records(table: pa.Table) -> Iterator[dict[str, Any]]:
     """List the rows as Avro records: times as numbers, dictionaries resolved (both are slow as Python objects)."""
     plain = {_TIME: pa.int64(), pa.dictionary(pa.int32(), pa.string()): pa.string()}
     table = table.cast(pa.schema([field.with_type(plain.get(field.type, field.type)) for field in table.schema]))
+    names = table.column_names
     for batch in table.to_batches(max_chunksize=_AVRO_BATCH):
         columns = [column.to_pylist() for column in batch.columns]
-        yield from (dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True))
+        yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def _write_csv(path: Path, file: _File) -> None:

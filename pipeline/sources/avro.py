@@ -1,9 +1,9 @@
 """Readings in Avro container files, of ``meter_series`` or ``meter_reading`` records.
 
 The blocks are walked by ``avro_blocks`` before anything is decoded, since the decoder, DataFusion, accepts files that
-are cut short. Two kinds of damage the format itself does not show: a file cut exactly between two blocks is a whole file
-to everybody, and a byte flipped inside an uncompressed block (codec ``null``, or ``deflate``, which has no checksum of
-its own) is found only if the records no longer parse.
+are cut short. Two kinds of damage the format itself does not show: a file cut exactly between two blocks is whole to
+everybody, and a byte flipped inside a block without a checksum (codecs ``null`` and ``deflate``) is found only if the
+block no longer decompresses or its records no longer parse.
 """
 
 import json
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import BadFileError
-from pipeline.sources.avro_blocks import MAGIC, Header, read_header, walk_blocks
+from pipeline.sources.avro_blocks import MAGIC, read_header, walk_blocks
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.deliver import Columns, deliver_readings, deliver_series
 

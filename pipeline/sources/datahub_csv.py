@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
-from pipeline.sources.deliver import Columns, translate_words
 from pipeline.sources.delimited import SPLIT_BYTES, Header, parse_header, read_head, read_lines, split_lines
+from pipeline.sources.deliver import Columns, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
 from schemas.status import Status
 
@@ -38,7 +38,9 @@ _FIELDS = {
     "quality": "status",
 }
 _NEEDED = frozenset(_FIELDS.values())
-_WORDS = {status.name: status for status in (Status.MISSING, Status.UNCERTAIN, Status.ESTIMATED, Status.OK, Status.REVISED)}
+_WORDS = {
+    status.name: status for status in (Status.MISSING, Status.UNCERTAIN, Status.ESTIMATED, Status.OK, Status.REVISED)
+}
 
 
 class DatahubCsvSource:

@@ -94,7 +94,7 @@ def split_lines(path: str, name: str, digest: str, header: Header, split_bytes: 
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start, first_row = header.length, 2
         while start < len(data):
-            stop = data.find(b"\n", start + split_bytes - 1) + 1 or len(data)
+            stop = data.find(b"\n", min(start + split_bytes, len(data)) - 1) + 1 or len(data)
             splits.append(Split(path, name, digest, start, stop, first_row))
             first_row += data[start:stop].count(b"\n")
             start = stop
@@ -180,9 +180,7 @@ def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.i
         pa.BufferReader(content),
         # One block and one thread: only then are line numbers known.
         read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=len(content) + 1),
-        parse_options=pv.ParseOptions(
-            delimiter=header.delimiter, ignore_empty_lines=False, invalid_row_handler=note
-        ),
+        parse_options=pv.ParseOptions(delimiter=header.delimiter, ignore_empty_lines=False, invalid_row_handler=note),
         convert_options=pv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, null_values=[]
         ),

@@ -158,10 +158,9 @@ def deliver_series(columns: Columns, delivered: Mapping[str, pa.Array]) -> Deliv
 
 
 def translate_words(words: pa.Array, scale: Mapping[str, Status]) -> pa.Array:
-    """Translate status words to codes, int8; null where the scale does not have the word. Case does not count."""
+    """Translate status words to codes, int8; null where the scale does not have the word."""
     encoded = words.cast(pa.string()).dictionary_encode()
-    known = {word.upper(): int(status) for word, status in scale.items()}
-    codes = [known.get(word.strip().upper()) if word else None for word in encoded.dictionary.to_pylist()]
+    codes = [scale.get(word.strip()) if word else None for word in encoded.dictionary.to_pylist()]
     return pa.array(codes, pa.int8()).take(encoded.indices)
 
 

@@ -1,7 +1,7 @@
 """Readings in Parquet files, one reading a row or one series a row, with the columns of the Avro schemas.
 
-What may differ: ``energy`` is an integer of milliwatt-hours, or a decimal or float of kWh; ``status`` an integer code or
-a word; ``resolution`` (ISO 8601 text) may stand for ``resolution_s``; ``product`` may be absent (active energy), and
+What may differ: ``energy`` is an integer of milliwatt-hours, or a decimal or float of kWh; ``status`` an integer code
+or a word; ``resolution`` (ISO 8601 text) may stand for ``resolution_s``; ``product`` may be absent (active energy), and
 ``registered_at`` too (then it comes from the options). A damaged page is found where the writer stored page checksums,
 or where it no longer decompresses.
 """
@@ -36,7 +36,7 @@ _TypeTest = Callable[[pa.DataType], bool]
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_instant(kind: pa.DataType) -> bool:
@@ -44,7 +44,7 @@ def _is_instant(kind: pa.DataType) -> bool:
 
 
 def _is_amount(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_floating(kind)
+    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_floating(kind))
 
 
 def _is_status(kind: pa.DataType) -> bool:
@@ -95,7 +95,7 @@ class ParquetSource:
         """Check footer and columns, and cut the file between row groups.
 
         Raises:
-            BadFileError: cut short, damaged, columns that are no readings (it names the column), or no registration time.
+            BadFileError: cut short, damaged, a column that is missing or of another type, or no registration time.
         """
         with _open(path) as file:
             metadata = file.metadata
@@ -230,7 +230,7 @@ def _find_layout(schema: pa.Schema, path: str, options: ReadOptions) -> _Layout:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _wrong_column(path: str, problem: str) -> BadFileError:

@@ -56,6 +56,7 @@ def _read_rows(path):
         return
     records = fastavro.reader(path.open("rb")) if path.suffix == ".avro" else pq.read_table(path).to_pylist()
     for record in records:
+        assert record["product"] == "8716867000030"
         point, resolution = record["metering_point_id"], record["resolution_s"]
         start, registered = (int(record[name].timestamp()) for name in ("start", "registered_at"))
         energy, status = record["energy"], record["status"]
@@ -77,7 +78,8 @@ def _read_csv(path):
         if len(fields) != 8:
             yield "", None, 0, None, None, None
             continue
-        point, _product, resolution, _unit, _kind, start, quantity, quality = fields
+        point, product, resolution, unit, kind, start, quantity, quality = fields
+        assert (product, unit, kind) == ("8716867000030", "kWh", "BN01")
         energy = quantity or None
         if re.fullmatch(r"-?\d+,\d{6}", quantity):
             energy = int(quantity.replace(",", ""))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_lake import ANALYTICS, CELL, CUSTOMERS, DAY, OPERATIONAL, reading_rows
 
@@ -15,6 +15,7 @@ from pipeline.errors import MeterveilError
 from pipeline.parquet import name_data_file, parse_label, write_data_file
 from schemas.series import MAX_ENERGY
 from schemas.views import ENERGY
+from transforms.decimals import as_decimal
 
 stems = st.one_of(st.integers(0, 99_999).map("{:05d}".format), st.binary(min_size=32, max_size=32).map(bytes.hex))
 days = st.one_of(st.none(), st.integers(-10_000, 60_000))
@@ -38,6 +39,7 @@ def new_path(folder: Path, label: str = CELL) -> str:
     return str(folder / "data" / name_data_file(label))
 
 
+@settings(max_examples=30, deadline=None)
 @given(points=st.integers(0, 4), slots=st.integers(1, 100), seed=st.integers(0, 99), chunks=st.integers(1, 3))
 def test_rows_come_back_as_they_went_in(tmp_path_factory, points, slots, seed, chunks):
     parts = [reading_rows(ANALYTICS, points, slots, seed=seed + part) for part in range(chunks)]

@@ -62,6 +62,12 @@ def test_rounding_equals_exact_decimal_rounding(values, step):
     ]
 
 
+def test_halves_go_to_the_even_multiple_and_a_slice_to_its_own_values():
+    halves = [Decimal(n).scaleb(-2) for n in (-25, -15, -5, 5, 15, 25)]
+    rounded = round_decimals(pa.array([Decimal(9), *halves], pa.decimal64(14, 6))[1:], 100_000)
+    assert rounded.to_pylist() == [Decimal(n).scaleb(-1) for n in (-2, -2, 0, 0, 2, 2)]
+
+
 @given(texts=TEXTS, keep_last=st.integers(0, 4))
 @quick
 def test_a_mask_hides_all_but_the_end_and_never_shows_a_whole_text(texts, keep_last):

@@ -134,10 +134,8 @@ def expected(deliveries):
             rival = None  # whatever it would beat, the daily rival beats too
         finer = rival is not None and any(e.resolution < d.resolution and e.registered == rival for e in rivals)
         conflict = len({(e.status, e.energy) for e in same}) > 1
-        rows.append(
-            (d.point, d.resolution, d.start, d.energy, d.status, d.registered, int(conflict), rival, day_rival)
-            + (int(finer) * Flag.RIVAL_FINER,)
-        )
+        key = (d.point, d.resolution, d.start, d.energy, d.status, d.registered)
+        rows.append((*key, int(conflict), rival, day_rival, int(finer) * Flag.RIVAL_FINER))
     return sorted(rows)
 
 

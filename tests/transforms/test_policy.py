@@ -2,7 +2,7 @@
 
 import pickle
 from copy import deepcopy
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pyarrow as pa
 import pytest
@@ -210,6 +210,21 @@ def test_a_class_can_be_tightened_but_not_loosened():
         compile_plan(document | {"classes": {"heating": "technical"}})
     with pytest.raises(PolicyError, match="no field 'heatin'"):
         compile_plan(document | {"classes": {"heatin": "location"}})
+
+
+@pytest.mark.parametrize("field_class", ["identity_code", "contact"])
+@pytest.mark.parametrize("rule", ["keep", {"mask": {"keep_last": 0}}])
+def test_identity_codes_and_contacts_reach_analytics_in_no_form(field_class, rule):
+    document = make_document(analytics__study=make_study({"product": "keep", "heating": rule}))
+    with pytest.raises(PolicyError, match="may not hold heating") as caught:
+        compile_plan(document | {"classes": {"heating": field_class}})
+    assert caught.value.remedy == "drop it"
+
+
+def test_a_postal_prefix_may_be_null_where_the_code_is_not(monkeypatch):
+    monkeypatch.setitem(VIEWS["daily"], "postal_code", replace(VIEWS["daily"]["postal_code"], required=True))
+    (column,) = compile_study({"postal_code": {"generalise": {"postal_prefix": 3}}}).columns
+    assert not column.required
 
 
 @pytest.mark.parametrize("field", STATE_FIELDS)

@@ -1,0 +1,156 @@
+"""The mapping of a delimited file: its YAML, checked, as an immutable value."""
+
+import json
+import re
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import jsonschema
+import pyarrow as pa
+import yaml
+
+from pipeline.errors import BadFileError, MeterveilError
+from pipeline.sources.base import ReadOptions
+from pipeline.sources.fields import parse_resolution, parse_stamp, require_registration
+from schemas.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """How a delimited file maps to readings.
+
+    Attributes:
+        columns: our field to the column's name.
+        resolution_s: of every interval, seconds, or None where a column or start and end say it.
+        unit: of every value, or None where a column says it.
+        status: of every value, or None where a column says it.
+        status_words: words of the status column.
+        stamp: expression that finds the registration time in a file's name, or None.
+        time_zone: of times without an offset, or None where all have one.
+        delimiter: between fields.
+        decimal_sign: of values.
+        encoding: of the file.
+    """
+
+    columns: MappingType[str, str]
+    resolution_s: int | None
+    unit: str | None
+    status: Status | None
+    status_words: MappingType[str, Status]
+    stamp: re.Pattern[str] | None
+    time_zone: ZoneInfo | None
+    delimiter: str
+    decimal_sign: str
+    encoding: str
+
+    def find_registration(self, path: str, options: ReadOptions) -> int | None:
+        """Find the registration time of a whole file, microseconds UTC; None where a column says it.
+
+        Raises:
+            BadFileError: neither a column, nor the file's name, nor the options say it.
+        """
+        if "registered_at" in self.columns:
+            return None
+        if self.stamp is None:
+            return require_registration(path, options)
+        found = self.stamp.search(Path(path).name)
+        try:
+            return parse_stamp(found.group(1) if found else "")
+        except ValueError:
+            raise BadFileError(
+                "the mapping finds no time stamp in its name",
+                where=path,
+                remedy="name it as the mapping's registered_at.file_name says, or correct that expression",
+            ) from None
+
+
+def load_mapping(path: str) -> Mapping:
+    """Load and check a mapping file.
+
+    Raises:
+        MeterveilError: no such file, no YAML, an unknown or missing key, or keys that contradict each other.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise MeterveilError("it can't be opened", where=path, remedy=error.strerror or "check --mapping") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise _wrong(path, "it is no YAML") from None
+    fault = jsonschema.exceptions.best_match(_validator().iter_errors(content))
+    if fault is not None:
+        place = ".".join(str(part) for part in fault.absolute_path)
+        raise _wrong(path, f"{place}: {fault.message}" if place else fault.message)
+    _check_choices(content, path)
+    return _build(content, path)
+
+
+def _check_choices(content: dict[str, Any], path: str) -> None:
+    """Check what has to be said exactly once, and never guessed."""
+    columns = content["columns"]
+    if not all(isinstance(word, str) for word in content.get("status_words", {})):
+        raise _wrong(path, "status_words holds a word that YAML takes for a number or truth value: quote it")
+    bounds = [name for name in ("start", "end") if name in columns]
+    if not bounds:
+        raise _wrong(path, "columns names neither start nor end: say which of them the time of a row is")
+    lengths = ("resolution" in columns) + ("resolution" in content)
+    if len(bounds) == 2 and lengths:
+        raise _wrong(path, "start and end give the resolution already: leave out resolution, or one of them")
+    if len(bounds) == 1 and lengths != 1:
+        raise _wrong(path, "with start or end alone, name the resolution once: as a column or for all")
+    for name in ("unit", "status"):
+        if (name in columns) + (name in content) != 1:
+            raise _wrong(path, f"name the {name} once: as a column or for all")
+    if ("status" in columns) != ("status_words" in content):
+        raise _wrong(path, "a status column and status_words belong together")
+    if "registered_at" in columns and "registered_at" in content:
+        raise _wrong(path, "name registered_at once: as a column or in the file's name")
+    if content.get("delimiter", ",") == content.get("decimal_sign", "."):
+        raise _wrong(path, "delimiter and decimal_sign are the same: name both")
+
+
+def _build(content: dict[str, Any], path: str) -> Mapping:
+    resolution_s = None
+    if "resolution" in content:
+        resolution_s = parse_resolution(pa.array([content["resolution"]]))[0].as_py()
+        if resolution_s is None:
+            raise _wrong(path, "resolution is no ISO 8601 duration such as PT15M, PT1H or P1D")
+    stamp = time_zone = None
+    if "registered_at" in content:
+        try:
+            stamp = re.compile(content["registered_at"]["file_name"])
+        except re.error:
+            raise _wrong(path, "registered_at.file_name is no regular expression") from None
+        if stamp.groups != 1:
+            raise _wrong(path, "registered_at.file_name must have one group, around the time stamp")
+    if "time_zone" in content:
+        try:
+            time_zone = ZoneInfo(content["time_zone"])
+        except (OSError, ValueError):
+            raise _wrong(path, "time_zone is no zone such as Europe/Helsinki") from None
+    return Mapping(
+        columns=content["columns"],
+        resolution_s=resolution_s,
+        unit=content.get("unit"),
+        status=Status[content["status"]] if "status" in content else None,
+        status_words={word: Status[status] for word, status in content.get("status_words", {}).items()},
+        stamp=stamp,
+        time_zone=time_zone,
+        delimiter=content.get("delimiter", ","),
+        decimal_sign=content.get("decimal_sign", "."),
+        encoding=content.get("encoding", "utf-8"),
+    )
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(files("schemas").joinpath("mapping.schema.json").read_text("utf-8"))
+    return jsonschema.Draft202012Validator(schema)
+
+
+def _wrong(path: str, problem: str) -> MeterveilError:
+    return MeterveilError(problem, where=path, remedy="see schemas/mapping.schema.json")
