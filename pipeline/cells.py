@@ -87,7 +87,7 @@ def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[lis
     file = write_data_file(
         state,
         run.plan.datasets[READINGS],
-        run.lake.new_data_path(READINGS, label),
+        run.new_data_path(run.plan.datasets[READINGS], label),
         run.footer(run.plan.datasets[READINGS], run.context.run_id),
     )
     written = [Written.of(file, replaced)]
@@ -115,7 +115,7 @@ def _derive_cell(
     written = []
     for dataset in (dataset for view in views for dataset in run.datasets(view) if dataset.name != READINGS):
         table = derive(dataset, views[dataset.view], run.subkeys(dataset, local_date))
-        path = run.lake.new_data_path(dataset.name, label)
+        path = run.new_data_path(dataset, label)
         file = write_data_file(table, dataset, path, run.footer(dataset, source, local_date))
         written.append(Written.of(file, run.current[dataset.name].get(label)))
     return written

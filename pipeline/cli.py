@@ -161,7 +161,6 @@ def _describe_query(commands: Any) -> None:
     command.add_argument("--lake", type=Path, required=True, help="the lake, or its analytics folder alone")
     command.add_argument("--role", required=True, help="role of the policy that you act in")
     command.add_argument("--purpose", required=True, help="purpose of the policy that you read for")
-    command.add_argument("--policy", type=Path, help="policy file (default: the lake's)")
     command.add_argument("--format", default="table", help="table, csv, json or parquet (default table)")
     command.add_argument("--out", type=Path, help="file to write to (default: standard output)")
     command.add_argument("sql", help="one SELECT statement, such as 'SELECT count(*) FROM analytics.readings'")
@@ -172,7 +171,6 @@ def _describe_tables(commands: Any) -> None:
     command = commands.add_parser("tables", help="list the tables of a lake, and what a role may read")
     command.add_argument("--lake", type=Path, required=True, help="the lake, or its analytics folder alone")
     command.add_argument("--role", help="tell which tables this role may read")
-    command.add_argument("--policy", type=Path, help="policy file (default: the lake's)")
     _add_json(command)
     command.set_defaults(run=_tables)
 
@@ -339,7 +337,8 @@ def _open_lake_and_plan(arguments: argparse.Namespace) -> Any:
     from pipeline.policy_file import DEFAULT_POLICY, load_policy
 
     lake = open_lake(arguments.lake)
-    return lake, load_policy(arguments.policy or lake.stored_policy() or DEFAULT_POLICY)
+    # Never a policy that the caller names: it could grant anything.
+    return lake, load_policy(lake.stored_policy() or DEFAULT_POLICY)
 
 
 def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:

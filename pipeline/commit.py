@@ -180,5 +180,5 @@ def _write_record(run: OpenRun, record: dict[str, object]) -> Written:
         "record": json.dumps(record),
     }
     columns = {column.name: pa.array([row[column.source]], column.type) for column in dataset.columns}
-    path = run.lake.new_data_path(RUNS, run.context.run_id)
+    path = run.new_data_path(dataset, run.context.run_id)
     return Written.of(write_data_file(pa.table(columns), dataset, path, run.footer(dataset, run.context.run_id)), None)

@@ -43,6 +43,11 @@ class RunContext:
     read: ReadOptions
     threads: int
 
+    @property
+    def mark(self) -> str:
+        """The random end of the run's id, in the names of all its data files."""
+        return self.run_id.rpartition("-")[2]
+
 
 class OpenRun:
     """A run's context, opened; one a process."""
@@ -79,6 +84,10 @@ class OpenRun:
     def datasets(self, view: str) -> list[Dataset]:
         """List the datasets of the policy that select from a view."""
         return [dataset for dataset in self.plan.datasets.values() if dataset.view == view]
+
+    def new_data_path(self, dataset: Dataset, label: str) -> str:
+        """Make a final, unique path for a data file that shows whose it is, should the run fail."""
+        return self.lake.new_data_path(dataset.name, label, self.context.mark)
 
     def key(self, dataset: Dataset, local_date: date) -> Key:
         """Choose the key of a dataset's rows of a date; without epochs it changes by a rebuild only."""

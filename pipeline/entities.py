@@ -22,8 +22,8 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[Written]:
     customers = run.reference.customers(bucket).combine_chunks()
     columns = {name: _as_array(customers[name]) for name in CUSTOMERS}
     for dataset in run.datasets("customers"):
-        table = derive(dataset, Rows(columns, None, {}), run.subkeys(dataset, _UNDATED))
-        path = run.lake.new_data_path(dataset.name, label)
+        table = derive(dataset, Rows(columns), run.subkeys(dataset, _UNDATED))
+        path = run.new_data_path(dataset, label)
         file = write_data_file(table, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
         yield Written.of(file, run.current[dataset.name].get(label))
 

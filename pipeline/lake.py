@@ -144,10 +144,13 @@ class Lake:
         zone, identifier = _split_name(name)
         return self.catalog(zone).table_exists(identifier)
 
-    def new_data_path(self, dataset_name: str, label: str) -> str:
+    def new_data_path(self, dataset_name: str, label: str, mark: str = "") -> str:
         """Make a final, unique path for a data file; the label is a cell, a bucket or an input's digest."""
-        zone, (_, table) = _split_name(dataset_name)
-        return str(self.folder(zone) / table / "data" / name_data_file(label))
+        return str(self._data_folder(dataset_name) / name_data_file(label, mark))
+
+    def marked_data_paths(self, dataset_name: str, mark: str) -> set[str]:
+        """Find the data files that were named with a mark, whether or not the table has them."""
+        return {str(path) for path in self._data_folder(dataset_name).rglob(f"*-{mark}*.parquet")}
 
     def store_policy(self, text: str) -> None:
         """Keep the policy that the tables are made by, in both zones: an analyst reaches one of them only."""
@@ -158,6 +161,10 @@ class Lake:
         """Find the policy that the tables were made by, or None before the first run."""
         copies = (self.folder(zone) / _POLICY for zone in _ZONES)
         return next((copy for copy in copies if os.access(copy, os.R_OK)), None)
+
+    def _data_folder(self, dataset_name: str) -> Path:
+        zone, (_, table) = _split_name(dataset_name)
+        return self.folder(zone) / table / "data"
 
     def _ensure_table(self, dataset: Dataset) -> None:
         zone, identifier = _split_name(dataset.name)

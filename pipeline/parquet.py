@@ -44,14 +44,15 @@ class DataFile:
     label: str
 
 
-def name_data_file(label: str) -> str:
+def name_data_file(label: str, mark: str = "") -> str:
     """Make a new, unique name for a label's file, relative to the table's ``data`` folder.
 
-    ``20541/00007`` gives ``local_date=2026-03-29/00007-<random>.parquet``, ``00007`` gives ``00007-<random>.parquet``.
+    ``20541/00007`` gives ``local_date=2026-03-29/00007-<mark><random>.parquet``, ``00007`` the same without a folder.
+    The mark, without dashes, is common to the files of a run.
     """
     day, _, stem = label.rpartition("/")
     folder = f"{_PARTITION}{_EPOCH + timedelta(days=int(day))}/" if day else ""
-    return f"{folder}{stem}-{secrets.token_hex(8)}.parquet"
+    return f"{folder}{stem}-{mark}{secrets.token_hex(8)}.parquet"
 
 
 def parse_label(path: str) -> tuple[str, int | None]:

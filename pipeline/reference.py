@@ -111,8 +111,8 @@ def newest_snapshot(root: Path) -> Snapshot:
 def build_snapshot(source: Path, root: Path, bucket_count: int) -> Snapshot:
     """Make a reference folder into a snapshot and make it the newest; one that exists already is taken as it is.
 
-    Memory holds one bucket at a time. A build that dies leaves a ``.building-`` folder, and the newest snapshot as it
-    was.
+    Memory holds a bucket for each thread. A build that dies leaves a ``.building-`` folder, and the newest
+    snapshot as it was.
 
     Args:
         source: folder with ``sites``, and perhaps ``contracts`` and ``customers``, each ``.parquet``, ``.csv`` or
@@ -138,6 +138,7 @@ def build_snapshot(source: Path, root: Path, bucket_count: int) -> Snapshot:
             manifest = {"bucket_count": bucket_count, "inputs": inputs, "counts": counts, "files": files}
             with _create(slices / _MANIFEST) as file:
                 file.write(json.dumps(manifest, indent=1).encode())
+                _sync(file)
             _move_into_place(slices, root / version)
     _make_current(root, version)
     return open_snapshot(root, version)
@@ -252,9 +253,8 @@ def _count_repeated(sorted_ids: pa.ChunkedArray) -> int:
 def _write_slice(folder: Path, kind: str, bucket: int, rows: pa.Table) -> None:
     with _create(folder / _name_slice(kind, bucket)) as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows.combine_chunks())
-        # A snapshot that has its name is complete, also after a power cut.
-        file.flush()
-        os.fsync(file.fileno())
+        writer.close()
+        _sync(file)
 
 
 def _name_slice(kind: str, bucket: int) -> str:
@@ -288,12 +288,19 @@ def _make_current(root: Path, version: str) -> None:
         written = Path(scratch) / _CURRENT
         with _create(written) as file:
             file.write(version.encode())
+            _sync(file)
         written.replace(root / _CURRENT)
 
 
 def _create(path: Path) -> BinaryIO:
     """Open a new file that only its owner may read."""
     return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+def _sync(file: BinaryIO) -> None:
+    """See a file onto the disk: what has its final name is complete, also after a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _digest_file(path: Path) -> str:

@@ -97,7 +97,7 @@ class WriteQuarantine(beam.DoFn):
                 for column in dataset.columns
             ]
             table = pa.table(columns, names=[column.name for column in dataset.columns])
-            path = run.lake.new_data_path(dataset.name, digest)
+            path = run.new_data_path(dataset, digest)
             file = write_data_file(table, dataset, path, run.footer(dataset, digest))
             yield Written.of(file, run.current[dataset.name].get(digest))
 

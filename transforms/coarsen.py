@@ -68,7 +68,7 @@ def sum_days(
     merged = {name: pa.concat_arrays([part[name] for part in columns]) for name in columns[0]}
     merged["product"] = pa.array(products).take(pa.array(code))
     order = np.lexsort((code, point))
-    return point[order], Rows(merged, None, {}).select(order)
+    return point[order], Rows(merged).select(order)
 
 
 def _add(day: _Day, at: Ints, grid: DayGrid, local_date: int, resolution: int, calendar: LocalCalendar) -> None:

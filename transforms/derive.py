@@ -76,9 +76,7 @@ def view_readings(cell: CellGrids, points: Points, calendar: LocalCalendar, want
             found = np.broadcast_to(of_point[:, None], grid.energy.shape) | (0 if found is None else found)
         flags[key] = found
     point, rows = flatten_cell(cell, flags, calendar)
-    flat = dict(rows.flat) | {"energy": as_decimal(rows.flat["energy"], VIEWS["readings"]["energy"].type)}
-    columns = _columns_of_points(points, points.place[point], cell.local_date, wanted)
-    return Rows(dict(rows.columns) | columns, rows.lengths, flat)
+    return rows.with_columns(_columns_of_points(points, points.place[point], cell.local_date, wanted))
 
 
 def view_daily(cell: CellGrids, points: Points, calendar: LocalCalendar, wanted: set[str]) -> Rows:
@@ -91,7 +89,7 @@ def view_daily(cell: CellGrids, points: Points, calendar: LocalCalendar, wanted:
         for name, column in rows.columns.items()
         if pa.types.is_decimal(view[name].type)
     }
-    return Rows(dict(rows.columns) | decimals | _columns_of_points(points, point, cell.local_date, wanted), None, {})
+    return rows.with_columns(decimals | _columns_of_points(points, point, cell.local_date, wanted))
 
 
 def _flag_points(points: Points) -> npt.NDArray[np.int32]:
@@ -114,8 +112,7 @@ def _columns_of_points(points: Points, at: Ints, local_date: int, wanted: set[st
     columns = {name: points.attribute(name).take(take) for name in sorted(wanted & _OF_POINT)}
     if "metering_point_id" in columns:  # sorted and distinct: the dictionary is there already
         columns["metering_point_id"] = pa.DictionaryArray.from_arrays(pa.array(at.astype(np.int32)), points.ids)
-    day = pa.array([local_date], pa.int32()).cast(pa.date32())
-    return columns | {"local_date": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(at), np.int32)), day)}
+    return columns | {"local_date": pa.array(np.full(len(at), local_date, np.int32)).view(pa.date32())}
 
 
 def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
@@ -136,12 +133,13 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
         key = _apply_to_distinct(first, rows.columns[first.source], subkeys(first.rule.entity))
         rows = _sort_by(_storage(key), rows)
         own[first.name] = rows.columns[_KEY]
+    gather = rows.gather() if rows.flat else None
     columns = []
     for column in dataset.columns:
         if column.name in own:
             made = rows.spread(own[column.name])
-        elif column.source in rows.flat:
-            made = apply_rule(column, rows.flat[column.source])
+        elif gather and column.source in rows.flat:
+            made = apply_rule(column, rows.flat[column.source](gather))
         else:
             subkey = subkeys(column.rule.entity) if isinstance(column.rule, Pseudonymise) else b""
             made = rows.spread(_storage(_apply_to_distinct(column, rows.columns[column.source], subkey)))
@@ -175,9 +173,9 @@ def _sort_by(key: pa.Array, rows: Rows) -> Rows:
     are taken apart into single readings first.
     """
     halves = np.frombuffer(key.buffers()[1], ">u8")[2 * key.offset :].reshape(-1, 2)
-    rows = Rows(dict(rows.columns) | {_KEY: key}, rows.lengths, rows.flat)
+    rows = rows.with_columns({_KEY: key})
     order = np.lexsort((halves[:, 1], halves[:, 0]))
-    if rows.lengths is None:
+    if rows.lengths is None or rows.starts is None:
         return rows.select(order)
     same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
     if not same.any():
@@ -187,9 +185,15 @@ def _sort_by(key: pa.Array, rows: Rows) -> Rows:
     parts = np.where(shared, rows.lengths, 1)
     group = np.repeat(np.arange(len(parts)), parts)
     lengths = np.where(shared[group], 1, rows.lengths[group])
-    apart = Rows({name: column.take(pa.array(group)) for name, column in rows.columns.items()}, lengths, rows.flat)
-    start = as_int64(rows.flat["start"])[np.cumsum(lengths) - lengths]
+    starts = rows.starts[group] + np.where(shared[group], _count_up(parts), 0)
+    apart = Rows({name: column.take(pa.array(group)) for name, column in rows.columns.items()}, lengths, starts, rows.flat)
+    start = as_int64(rows.flat["start"](lambda values: values.take(starts)))
     return apart.select(np.lexsort((start, halves[group, 1], halves[group, 0])))
+
+
+def _count_up(lengths: Ints) -> Ints:
+    """Count 0, 1, 2 … within each group."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -1,7 +1,7 @@
 """Rows of a view: columns that hold for a whole series once, columns per reading flat, joined by lengths."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,54 +9,78 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.status import STATUS_WORDS, Status
+from schemas.views import ENERGY
 from transforms.calendar import US_PER_S, LocalCalendar
+from transforms.decimals import as_decimal
 from transforms.fold import CellGrids
 from transforms.grid import NEVER
 
 Ints = npt.NDArray[np.int64]
+#: Takes a numpy array of the view's own order into the order of some selection of rows.
+Gather = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """A view of one cell.
+    """A view of one cell; selecting and sorting move whole groups, and move no reading until a column is made.
 
     Attributes:
         columns: values that hold for a whole group of rows (a series, or a day of a point): Arrow arrays of one length.
         lengths: int64, rows in each group; None where every group is one row.
-        flat: values per row: Arrow arrays as long as the sum of the lengths.
+        starts: int64, where each group begins in the flat arrays.
+        flat: makes a column that has a value per row, given the order.
     """
 
     columns: Mapping[str, pa.Array]
-    lengths: Ints | None
-    flat: Mapping[str, pa.Array]
+    lengths: Ints | None = None
+    starts: Ints | None = None
+    flat: Mapping[str, Callable[[Gather], pa.Array]] = field(default_factory=dict)
 
     def select(self, chosen: Ints) -> "Rows":
         """Take groups, in the order given."""
         columns = {name: column.take(pa.array(chosen)) for name, column in self.columns.items()}
-        if self.lengths is None:
-            return Rows(columns, None, {})
-        flat = {name: take_groups(values, self.lengths, chosen) for name, values in self.flat.items()}
-        return Rows(columns, self.lengths[chosen], flat)
+        if self.lengths is None or self.starts is None:
+            return Rows(columns)
+        return Rows(columns, self.lengths[chosen], self.starts[chosen], self.flat)
+
+    def with_columns(self, columns: Mapping[str, pa.Array]) -> "Rows":
+        """Add or replace columns of the groups."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def gather(self) -> Gather:
+        """Plan how flat arrays come into the order of the groups; where they stand so already, nothing is copied."""
+        if self.lengths is None or self.starts is None:
+            raise ValueError("a view without groups has no flat columns")
+        ends = np.cumsum(self.lengths)
+        begins = ends - self.lengths
+        if (begins == self.starts).all():
+            count = int(ends[-1]) if len(ends) else 0
+            return lambda values: values[:count]
+        index = np.repeat(self.starts - begins, self.lengths)
+        index += np.arange(len(index))
+        return lambda values: values.take(index)
 
     def spread(self, column: pa.Array) -> pa.Array:
-        """Repeat a group's value for each of its rows, dictionary-encoded where that saves work."""
+        """Repeat a group's value for each of its rows: text as a dictionary, 16-byte values and numbers plain.
+
+        Args:
+            column: one value a group: text, a dictionary of text, ``fixed_size_binary(16)``, or of 4 bytes a value.
+        """
         if self.lengths is None:
             return column
-        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        indices = encoded.indices.to_numpy(zero_copy_only=False)
-        if encoded.null_count:
-            valid = np.repeat(encoded.is_valid().to_numpy(zero_copy_only=False), self.lengths)
-            repeated = pa.array(np.repeat(np.nan_to_num(indices).astype(np.int32), self.lengths), mask=~valid)
-        else:
-            repeated = pa.array(np.repeat(indices.astype(np.int32), self.lengths))
-        return pa.DictionaryArray.from_arrays(repeated, encoded.dictionary)
-
-
-def take_groups(values: pa.Array, lengths: Ints, chosen: Ints) -> pa.Array:
-    """Gather groups of a flat array in a new order, each as one stretch of memory."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), values).take(pa.array(chosen)).flatten()
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+        null = None if valid is None else np.repeat(~valid, self.lengths)
+        if pa.types.is_dictionary(column.type):
+            codes = column.indices.fill_null(0).to_numpy().astype(np.int32, copy=False)
+            repeated = pa.array(np.repeat(codes, self.lengths), mask=null)
+            return pa.DictionaryArray.from_arrays(repeated, column.dictionary)
+        kind = "V16" if column.type == pa.binary(16) else np.int32
+        values = np.frombuffer(column.buffers()[1], kind, len(column), column.offset * np.dtype(kind).itemsize)
+        repeated = np.repeat(values, self.lengths)
+        bitmap = None if null is None else pa.array(~null).buffers()[1]
+        return pa.Array.from_buffers(column.type, len(repeated), [bitmap, pa.py_buffer(repeated)])
 
 
 def flatten_cell(
@@ -71,8 +95,8 @@ def flatten_cell(
 
     Returns:
         The point (index into ``cell.ids``) of each group, and rows with the columns ``product`` and
-        ``resolution_s`` and the flat columns ``start``, ``energy`` (int64 milliwatt-hours, null under MISSING),
-        ``status`` (dictionary), ``flags``, ``registered_at``, ``rival_registered_at``, ``daily_rival_registered_at``.
+        ``resolution_s`` and the flat columns ``start``, ``energy`` (decimal kWh, null under MISSING), ``status``
+        (dictionary), ``flags``, ``registered_at``, ``rival_registered_at``, ``daily_rival_registered_at``.
     """
     keys = sorted(cell.grids)
     points, lengths, parts = [], [], []
@@ -112,11 +136,9 @@ def flatten_cell(
         "product": products.take(pa.array(code)),
         "resolution_s": pa.array(np.array([resolution for _, resolution in keys], np.int32)[code]),
     }
-    rows_of_cell = Rows(columns, length, _flat_columns(flat, cell.times))
+    starts = np.cumsum(length) - length
     order = np.lexsort((code, point))
-    if len(keys) > 1:
-        point, rows_of_cell = point[order], rows_of_cell.select(order)
-    return point, rows_of_cell
+    return point[order], Rows(columns, length, starts, _flat_columns(flat, cell.times)).select(order)
 
 
 def _join(parts: list[Any], count: list[int], default: Any) -> Any:
@@ -129,24 +151,36 @@ def _join(parts: list[Any], count: list[int], default: Any) -> Any:
     return np.concatenate(filled)
 
 
-def _flat_columns(flat: Mapping[str, Any], times: Ints) -> dict[str, pa.Array]:
-    """Make Arrow columns of the flat arrays of a cell."""
-    status = flat["status"]
-    missing = status == Status.MISSING
+def _flat_columns(flat: Mapping[str, Any], times: Ints) -> dict[str, Callable[[Gather], pa.Array]]:
+    """Say how the flat arrays of a cell become Arrow columns."""
     stamp = pa.timestamp("us", tz="UTC")
-    count = len(status)
+    words = pa.array(STATUS_WORDS)
+    some_missing = bool((flat["status"] == Status.MISSING).any())
+
+    def energy(gather: Gather) -> pa.Array:
+        missing = gather(flat["status"]) == Status.MISSING if some_missing else None
+        return as_decimal(pa.array(gather(flat["energy"]), mask=missing), ENERGY)
+
+    def rival(name: str) -> Callable[[Gather], pa.Array]:
+        def make(gather: Gather) -> pa.Array:
+            if flat[name] is None:
+                return pa.nulls(len(gather(flat["status"])), stamp)
+            values = gather(flat[name])
+            return pa.array(values, mask=values == NEVER).view(stamp)
+
+        return make
+
+    def flags(gather: Gather) -> pa.Array:
+        if flat["flags"] is None:
+            return pa.array(np.zeros(len(gather(flat["status"])), np.int32))
+        return pa.array(gather(flat["flags"]))
+
     return {
-        "start": pa.array(flat["start"]).view(stamp),
-        "energy": pa.array(flat["energy"], mask=missing if missing.any() else None),
-        "status": pa.DictionaryArray.from_arrays(pa.array(status), pa.array(STATUS_WORDS)),
-        "flags": pa.array(np.zeros(count, np.int32) if flat["flags"] is None else flat["flags"]),
-        "registered_at": pa.DictionaryArray.from_arrays(pa.array(flat["registered"]), pa.array(times).view(stamp)),
-        **{
-            column: pa.nulls(count, stamp) if flat[name] is None else _nullable_times(flat[name], stamp)
-            for name, column in (("rival", "rival_registered_at"), ("daily_rival", "daily_rival_registered_at"))
-        },
+        "start": lambda gather: pa.array(gather(flat["start"])).view(stamp),
+        "energy": energy,
+        "status": lambda gather: pa.DictionaryArray.from_arrays(pa.array(gather(flat["status"])), words),
+        "flags": flags,
+        "registered_at": lambda gather: pa.array(times.take(gather(flat["registered"]))).view(stamp),
+        "rival_registered_at": rival("rival"),
+        "daily_rival_registered_at": rival("daily_rival"),
     }
-
-
-def _nullable_times(values: Ints, stamp: pa.DataType) -> pa.Array:
-    return pa.array(values, mask=values == NEVER).view(stamp)

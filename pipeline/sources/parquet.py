@@ -198,7 +198,14 @@ def _count_values(group: Any) -> int:
 
 def _open(path: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, read_dictionary=_WORD_COLUMNS, page_checksum_verification=True)
+        metadata = pq.read_metadata(path)
+        columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+        words = [
+            column.path
+            for column in columns
+            if column.path.partition(".")[0] in _WORD_COLUMNS and column.physical_type == "BYTE_ARRAY"
+        ]
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=words, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         raise _damaged(path) from None
 

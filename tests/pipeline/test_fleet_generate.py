@@ -171,6 +171,18 @@ def test_the_forms_of_rival_resolutions_win_and_lose(tmp_path):
     assert truth["superseded_by_kind"]["other_resolution"]["count"] == len(right.superseded["other_resolution"])
 
 
+def test_nobody_knows_the_fuse_of_an_unknown_point(tmp_path):
+    both = frozenset({"above_fuse", "unknown_point"})
+    met = 0
+    for seed in range(4):
+        folder = tmp_path / str(seed)
+        truth = make(folder, points=14, days=1, seed=seed, faults=both)
+        known = set(fleet_oracle.pq.read_table(folder / "reference/sites.parquet")["metering_point_id"].to_pylist())
+        met += any(place["metering_point_id"] not in known for place in truth["places"]["above_fuse"])
+        assert truth["flags"] == fleet_oracle.work_out(folder, [])["flags"]
+    assert met
+
+
 @pytest.mark.parametrize(("local_date", "hours"), [("2026-03-29", 23), ("2026-03-30", 24), ("2026-10-25", 25)])
 def test_a_day_is_the_local_day(tmp_path, local_date, hours):
     truth = make(tmp_path, days=1, start=date.fromisoformat(local_date), faults=frozenset(), format="parquet")

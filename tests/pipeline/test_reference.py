@@ -319,9 +319,9 @@ def test_rows_that_break_a_rule_are_refused_with_their_count(tmp_path: Path, cas
 
 
 def test_a_missing_required_value_is_counted(tmp_path: Path) -> None:
-    _write(tmp_path, {"sites": [_site("P1")]})
+    _write(tmp_path, {"sites": [_site("P1"), _site("P2")]})
     table = pq.read_table(tmp_path / "sites.parquet")
-    table = table.set_column(0, "metering_point_id", pa.nulls(1, pa.string()))
+    table = table.set_column(0, "metering_point_id", pa.array([None, "P2"]))
     pq.write_table(table, tmp_path / "sites.parquet")
     with pytest.raises(MeterveilError, match="no metering_point_id: 1 rows"):
         build_snapshot(tmp_path, tmp_path / "lake", 2)

@@ -1,31 +1,121 @@
-"""Runs of the whole job and looks at its tables: what the tests of ``ingest`` share."""
+"""Runs of the whole job, and a look at its tables that goes by the list of files alone: what tests of ingest share."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from pipeline.fleet.generate import generate_fleet
-from pipeline.fleet.options import FleetOptions
 from pipeline.iceberg import current_files
 from pipeline.keys import create_keyset
 from pipeline.lake import open_lake
 from pipeline.launch import IngestRequest, run_ingest
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.sources.base import ReadOptions
+from schemas.flags import Flag
 
-#: Tables that hold data: all of the default policy but the log of runs.
+#: Every table of the default policy but the log of runs.
 DATA_TABLES = tuple(sorted(set(load_policy(DEFAULT_POLICY).datasets) - {"operational.runs"}))
 CELL_TABLES = ("operational.readings", "operational.billing_daily", "analytics.readings", "analytics.daily")
+#: Decimals with six places as whole millionths.
+MWH = "coalesce(sum(cast(energy * 1000000 AS hugeint)), 0)::hugeint"
 
 
-def make_keys(folder: Path) -> dict[str, object]:
-    """Make a keyset in a folder; the arguments of a request that name it."""
-    keyset, kek = folder / "keyset.json", folder / "kek.bin"
-    create_keyset(keyset, str(kek), active_from=date(2000, 1, 1))
-    return {"keyset": keyset, "kek": str(kek)}
+def make_keys(folder: Path) -> dict[str, Any]:
+    """Make a keyset; the arguments of a request that name it."""
+    keyset, kek = folder / "keyset.json", str(folder / "kek.bin")
+    create_keyset(keyset, kek)
+    return {"keyset": keyset, "kek": kek}
+
+
+def ingest(lake: Path, readings: Sequence[Path | str], keys: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Ingest in this process; the run's record. Options are those of a request or of how to read."""
+    known = set(ReadOptions.__dataclass_fields__)
+    read = ReadOptions(**{name: str(value) for name, value in options.items() if name in known})
+    rest = {name: value for name, value in options.items() if name not in known}
+    return run_ingest(IngestRequest([str(path) for path in readings], lake, read=read, threads=2, **keys, **rest))
+
+
+def paths_of(lake: Path, table: str) -> list[str]:
+    """List the current data files of a table."""
+    return sorted(file.path for file in current_files(open_lake(lake).table(table)))
+
+
+def query(lake: Path, table: str, sql: str) -> list[tuple[Any, ...]]:
+    """Ask DuckDB about ``t``, the rows of a table."""
+    paths = paths_of(lake, table)
+    if not paths:
+        return []
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.from_parquet(paths, hive_partitioning=False).create_view("t")
+        return connection.execute(sql).fetchall()
+
+
+def rows_of(lake: Path, table: str, columns: str = "*") -> pa.Table:
+    """Read the rows of a table, in an order that depends on nothing but the rows."""
+    paths = paths_of(lake, table)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        rows = connection.from_parquet(paths, hive_partitioning=False).project(columns).order("ALL")
+        return rows.to_arrow_table() if hasattr(rows, "to_arrow_table") else rows.arrow()
+
+
+def assert_same_rows(one: Path, other: Path, tables: Sequence[str] = DATA_TABLES) -> None:
+    """Compare two lakes that were made with one keyset, every column of every row."""
+    for table in tables:
+        assert rows_of(one, table).equals(rows_of(other, table)), table
+
+
+def work_out_truth(lake: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Say of a lake, after a run into an empty one, what ``truth.json`` says of a fleet."""
+    counts, energies = record["totals"]["counts"], record["totals"]["energies"]
+
+    def recorded(name: str) -> dict[str, int]:
+        return {"count": counts.get(name, 0), "energy_mwh": energies.get(name, 0)}
+
+    def kinds(name: str) -> dict[str, dict[str, int]]:
+        return {key.partition(":")[2]: recorded(key) for key in counts if key.startswith(f"{name}:")}
+
+    superseded = kinds("superseded")
+    [(rows, energy)] = query(lake, "operational.readings", f"SELECT count(*), {MWH} FROM t")
+    flags = ", ".join(f"count(*) FILTER (flags & {int(flag)} != 0)" for flag in Flag)
+    [found] = query(lake, "operational.readings", f"SELECT {flags} FROM t")
+    return {
+        "readings_delivered": counts["delivered"],
+        "energy_delivered_mwh": energies["delivered"],
+        "rows_final": rows,
+        "energy_final_mwh": energy,
+        "superseded": {part: sum(kind[part] for kind in superseded.values()) for part in ("count", "energy_mwh")},
+        "superseded_by_kind": superseded,
+        "quarantined": kinds("quarantined"),
+        "quarantine_table": dict(
+            query(lake, "operational.quarantine_readings", "SELECT reason, count(*) FROM t GROUP BY ALL")
+        ),
+        "status": dict(query(lake, "operational.readings", "SELECT status, count(*) FROM t GROUP BY ALL")),
+        "flags": {flag.name.lower(): count for flag, count in zip(Flag, found, strict=True)},
+        "dates": _tell_dates(lake),
+    }
+
+
+def _tell_dates(lake: Path) -> dict[str, dict[str, Any]]:
+    parts = {
+        "": "true",
+        "consumption": "direction = 'consumption'",
+        "production": "direction = 'production'",
+        "with_customer": "customer_id IS NOT NULL",
+        "without_customer": "customer_id IS NULL",
+    }
+    sums = ", ".join(f"count(*) FILTER ({where}), {MWH.replace(')), 0', f')) FILTER ({where}), 0')}" for where in parts.values())
+    numbers = "coalesce(sum(cast(substr(customer_id, 3) AS bigint) - 10000000), 0)::hugeint"
+    told = {}
+    for day, customers, *found in query(
+        lake, "operational.readings", f"SELECT local_date::varchar, {numbers}, {sums} FROM t GROUP BY local_date"
+    ):
+        pairs = zip(found[::2], found[1::2], strict=True)
+        told[day] = {"customer_number_sum": customers}
+        for name, (count, energy) in zip(parts, pairs, strict=True):
+            total = {"count": count, "energy_mwh": energy}
+            told[day] |= {name: total} if name else total
+    return told

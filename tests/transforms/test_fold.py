@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from schemas.flags import Flag
 from schemas.series import ACTIVE_ENERGY, DAY_S, SERIES_SCHEMA
 from schemas.status import Status
-from schemas.views import READINGS
 from transforms.calendar import local_calendar, to_day
-from transforms.decimals import as_decimal, as_int64_units
+from transforms.decimals import as_int64_units
 from transforms.fold import fold, status_codes
 from transforms.pieces import Cell, locate, split_by_cell
 from transforms.rows import flatten_cell
@@ -69,10 +68,7 @@ def as_base(cell):
     point, rows = flatten_cell(cell, {}, CALENDAR)
     columns = {"metering_point_id": rows.spread(cell.ids.take(pa.array(point)))}
     columns |= {name: rows.spread(column) for name, column in rows.columns.items()}
-    columns |= dict(rows.flat)
-    columns["energy"] = as_decimal(columns["energy"], READINGS["energy"].type)
-    columns["registered_at"] = columns["registered_at"].dictionary_decode()
-    columns["resolution_s"] = columns["resolution_s"].dictionary_decode()
+    columns |= {name: make(rows.gather()) for name, make in rows.flat.items()}
     return pa.table(columns)
 
 

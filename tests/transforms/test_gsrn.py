@@ -39,6 +39,7 @@ def test_agrees_with_stdnum(ids: list[str | None], skipped: int) -> None:
         ("64300696602279127", False),
         ("64300696602279127/", False),
         ("64300696602279127:", False),
+        ("6430:3825107340356", False),
         ("", False),
     ],
 )

@@ -1,0 +1,77 @@
+# Everything is made in .venv/ and demo/; both can be deleted at any time.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench constraints clean
+
+BIN := .venv/bin
+# The first of these that runs and is new enough.
+PYTHON ?= $(shell for name in python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## install meterveil and its tools into .venv/ (a minute or two, once)
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "meterveil needs Python 3.11 or newer: install it, or name it with PYTHON=..." >&2; exit 1; }
+	@echo "== Installing into .venv/ with $(PYTHON); this takes a minute or two"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+test: setup ## run every test, on all processors
+	$(BIN)/pytest -n auto
+
+lint: setup ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup ## run the benchmarks
+	$(BIN)/pytest benchmarks --benchmark-only
+
+constraints: ## renew constraints.txt: the newest versions that fit together
+	$(PYTHON) -m venv --clear build/newest
+	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	{ grep '^#' constraints.txt; build/newest/bin/pip freeze --exclude-editable; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## delete everything that can be made again
+	rm -rf .venv demo build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- The demonstration: what a person would type, step by step ---
+
+demo: export PATH := $(CURDIR)/$(BIN):$(PATH)
+demo: setup ## the whole job on a fleet that is made up: from new keys to an analyst's query
+	@rm -rf demo
+	@echo "\n== 1. A key for the pseudonyms, wrapped by a key of its own"
+	meterveil keys create --keyset demo/keys/keyset.json --kek demo/keys/kek.bin
+	@echo "\n== 2. A fleet: 10,000 metering points, the week of the change to summer time, every fault of real feeds"
+	meterveil generate --points 10000 --days 7 --start 2026-03-24 --faults all --out demo
+	@echo "\n== 3. Readings and reference in, every table of the policy out, one commit"
+	meterveil ingest --readings 'demo/readings/*.avro' --reference demo/reference --lake demo/lake \
+		--keyset demo/keys/keyset.json --kek demo/keys/kek.bin --run-record demo/run.json
+	@echo "\n== 4. What there is, and what an analyst may read of it"
+	meterveil tables --lake demo/lake --role analyst
+	@echo "\n== 5. An analyst's week. 2026-03-29 has 23 hours"
+	@echo "$$WEEK"
+	meterveil query --lake demo/lake --role analyst --purpose load_research "$$WEEK"
+	@echo "\n== 6. The same figures beside those that the generator counted in another way"
+	@meterveil query --lake demo/lake --role analyst --purpose load_research "$$WEEK" --format json --out demo/week.json
+	@$(BIN)/python -m pipeline.fleet.compare demo/truth.json demo/run.json demo/week.json
+
+define WEEK
+SELECT local_date,
+       max(expected_minutes) // 60 AS hours,
+       count(DISTINCT site) AS sites,
+       sum(energy) AS kwh,
+       round(sum(energy * night_share) / sum(energy) FILTER (night_share IS NOT NULL), 3) AS night_share,
+       round(sum(present_minutes) / sum(expected_minutes), 4) AS complete
+FROM analytics.daily
+WHERE direction = 'consumption'
+GROUP BY local_date
+ORDER BY local_date
+endef
+export WEEK
