@@ -20,7 +20,7 @@ from transforms.gsrn import check_gsrn
 from transforms.occupancy import Occupancy
 from transforms.pieces import as_int64
 from transforms.plan import Column, Dataset, Keep, Pseudonymise
-from transforms.rows import Rows, flatten_cell
+from transforms.rows import Order, Rows, flatten_cell
 
 Ints = npt.NDArray[np.int64]
 #: Subkey of an entity in the domain and epoch at hand.
@@ -131,18 +131,18 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
     own: dict[str, pa.Array] = {}
     if isinstance(first.rule, Pseudonymise):
         key = _apply_to_distinct(first, rows.columns[first.source], subkeys(first.rule.entity))
-        rows = _sort_by(_storage(key), rows)
+        rows = _sort_by(key, rows)
         own[first.name] = rows.columns[_KEY]
-    gather = rows.gather() if rows.flat else None
+    order = rows.order() if rows.flat else Order(0, None)
     columns = []
     for column in dataset.columns:
         if column.name in own:
             made = rows.spread(own[column.name])
-        elif gather and column.source in rows.flat:
-            made = apply_rule(column, rows.flat[column.source](gather))
+        elif column.source in rows.flat:
+            made = _apply(column, rows.flat[column.source](order), b"")
         else:
             subkey = subkeys(column.rule.entity) if isinstance(column.rule, Pseudonymise) else b""
-            made = rows.spread(_storage(_apply_to_distinct(column, rows.columns[column.source], subkey)))
+            made = rows.spread(_apply_to_distinct(column, rows.columns[column.source], subkey))
         columns.append(_as_uuid(made) if column.type == pa.uuid() else made)
     return pa.table(columns, names=[column.name for column in dataset.columns])
 
@@ -162,8 +162,15 @@ def _apply_to_distinct(column: Column, values: pa.Array, subkey: bytes) -> pa.Ar
     if isinstance(column.rule, Keep):
         return values
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-    made = _storage(apply_rule(column, encoded.dictionary, subkey))
-    return made.take(encoded.indices)
+    return _apply(column, encoded.dictionary, subkey).take(encoded.indices)
+
+
+def _apply(column: Column, values: pa.Array, subkey: bytes) -> pa.Array:
+    """Apply a rule; dictionaries that are kept stay dictionaries, and UUIDs are bytes until the end."""
+    if isinstance(column.rule, Keep):
+        return values
+    made = apply_rule(column, values, subkey)
+    return made.storage if isinstance(made, pa.ExtensionArray) else made
 
 
 def _sort_by(key: pa.Array, rows: Rows) -> Rows:
@@ -186,8 +193,10 @@ def _sort_by(key: pa.Array, rows: Rows) -> Rows:
     group = np.repeat(np.arange(len(parts)), parts)
     lengths = np.where(shared[group], 1, rows.lengths[group])
     starts = rows.starts[group] + np.where(shared[group], _count_up(parts), 0)
-    apart = Rows({name: column.take(pa.array(group)) for name, column in rows.columns.items()}, lengths, starts, rows.flat)
-    start = as_int64(rows.flat["start"](lambda values: values.take(starts)))
+    apart = Rows(
+        {name: column.take(pa.array(group)) for name, column in rows.columns.items()}, lengths, starts, rows.flat
+    )
+    start = as_int64(rows.flat["start"](Order(len(starts), starts)))
     return apart.select(np.lexsort((start, halves[group, 1], halves[group, 0])))
 
 
@@ -198,10 +207,6 @@ def _count_up(lengths: Ints) -> Ints:
 
 def _plain(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _storage(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 def _as_uuid(column: pa.Array) -> pa.Array:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -220,24 +222,38 @@ def _place_pieces(
     grid: DayGrid, row: Ints, which: Indices, frame: _Frame, touched: npt.NDArray[np.bool_], superseded: Superseded
 ) -> None:
     """Let the pieces of a frame compete for their slots, in rounds of one piece a row."""
+    slots = grid.status.shape[1]
     for turn in _rounds(row):
         fresh = ~touched[row[turn]]
         touched[row[turn]] = True
-        for chosen, losers in ((turn[fresh], None), (turn[~fresh], superseded)):
+        whole = fresh & (frame.count[which[turn]] == slots)
+        for chosen, place in (
+            (turn[whole], _place_days),
+            (turn[fresh & ~whole], _place_stretches),
+            (turn[~fresh], partial(_place_stretches, superseded=superseded)),
+        ):
             if len(chosen):
-                _place(grid, row[chosen], which[chosen], frame, losers)
+                place(grid, row[chosen], which[chosen], frame)
 
 
-def _place(grid: DayGrid, row: Ints, piece: Indices, frame: _Frame, superseded: Superseded | None) -> None:
-    """Write pieces on distinct rows into a grid: in competition, or at once where the rows are untouched."""
+def _place_days(grid: DayGrid, row: Ints, piece: Indices, frame: _Frame) -> None:
+    """Write whole days on distinct untouched rows, as blocks of days that stand together in the frame."""
+    slots = grid.status.shape[1]
+    offset = frame.offset[piece]
+    grid.registered[row] = frame.registered[piece][:, None]
+    edges = [0, *(np.flatnonzero(np.diff(offset) != slots) + 1), len(row)]
+    for begin, end in pairwise(edges):
+        stretch = slice(int(offset[begin]), int(offset[begin]) + slots * (end - begin))
+        grid.energy[row[begin:end]] = frame.energy[stretch].reshape(-1, slots)
+        grid.status[row[begin:end]] = frame.status[stretch].reshape(-1, slots)
+
+
+def _place_stretches(
+    grid: DayGrid, row: Ints, piece: Indices, frame: _Frame, superseded: Superseded | None = None
+) -> None:
+    """Write pieces on distinct rows: at once where the rows are untouched, else in competition."""
     slots = grid.status.shape[1]
     offset, count, registered = frame.offset[piece], frame.count[piece], frame.registered[piece]
-    if superseded is None and (count == slots).all() and (np.diff(offset) == slots).all():
-        stretch = slice(int(offset[0]), int(offset[0]) + slots * len(row))
-        grid.energy[row] = frame.energy[stretch].reshape(-1, slots)
-        grid.status[row] = frame.status[stretch].reshape(-1, slots)
-        grid.registered[row] = registered[:, None]
-        return
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     source = np.repeat(offset, count) + within
     at = np.repeat(row * slots + frame.slot[piece], count) + within

@@ -85,13 +85,16 @@ def split_by_cell(batch: pa.RecordBatch, pieces: Pieces, bucket_count: int) -> I
 
     A frame is a record batch with a row per piece: ``metering_point_id``, ``product``, ``resolution_s``, ``slot``
     (int16), ``registered_at``, ``energy`` (list of int32 where all values fit, else of int64) and ``status`` (list of
-    int8; absent where every reading of the batch is OK). Frames are slices of one gathered copy.
+    int8; absent where every reading of the batch is OK). Frames are slices of one gathered copy, in which the pieces
+    of one product, resolution and length stand together, so that whole days can be folded as one block.
     """
     if not len(pieces.series):
         return
     bucket = bucket_of(batch.column("metering_point_id"), bucket_count)[pieces.series].astype(np.int64)
     key = pieces.day * bucket_count + bucket
-    order = np.argsort(key, kind="stable")
+    kind = batch.column("product").dictionary_encode().indices.to_numpy().astype(np.int64) << 32
+    kind += batch.column("resolution_s").to_numpy()
+    order = np.lexsort((np.diff(pieces.offset), kind[pieces.series], key))
     energy = batch.column("energy").flatten()
     values = energy.to_numpy()
     if len(values) and values.min() >= -(2**31) and values.max() < 2**31:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,23 @@ from transforms.fold import CellGrids
 from transforms.grid import NEVER
 
 Ints = npt.NDArray[np.int64]
-#: Takes a numpy array of the view's own order into the order of some selection of rows.
-Gather = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """Where the rows of a selection stand in the flat arrays of its view.
+
+    Attributes:
+        count: number of rows.
+        index: int64 positions; None where they are the first ``count``, in their order.
+    """
+
+    count: int
+    index: Ints | None
+
+    def take(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring a flat array into this order; zero-copy where it is in it already."""
+        return values[: self.count] if self.index is None else values.take(self.index)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,13 +44,13 @@ class Rows:
         columns: values that hold for a whole group of rows (a series, or a day of a point): Arrow arrays of one length.
         lengths: int64, rows in each group; None where every group is one row.
         starts: int64, where each group begins in the flat arrays.
-        flat: makes a column that has a value per row, given the order.
+        flat: makes a column that has a value per row, in a given order.
     """
 
     columns: Mapping[str, pa.Array]
     lengths: Ints | None = None
     starts: Ints | None = None
-    flat: Mapping[str, Callable[[Gather], pa.Array]] = field(default_factory=dict)
+    flat: Mapping[str, Callable[[Order], pa.Array]] = field(default_factory=dict)
 
     def select(self, chosen: Ints) -> "Rows":
         """Take groups, in the order given."""
@@ -47,18 +63,18 @@ class Rows:
         """Add or replace columns of the groups."""
         return replace(self, columns={**self.columns, **columns})
 
-    def gather(self) -> Gather:
-        """Plan how flat arrays come into the order of the groups; where they stand so already, nothing is copied."""
+    def order(self) -> Order:
+        """Say where the rows of the groups stand in the flat arrays."""
         if self.lengths is None or self.starts is None:
             raise ValueError("a view without groups has no flat columns")
         ends = np.cumsum(self.lengths)
         begins = ends - self.lengths
+        count = int(ends[-1]) if len(ends) else 0
         if (begins == self.starts).all():
-            count = int(ends[-1]) if len(ends) else 0
-            return lambda values: values[:count]
+            return Order(count, None)
         index = np.repeat(self.starts - begins, self.lengths)
-        index += np.arange(len(index))
-        return lambda values: values.take(index)
+        index += np.arange(count)
+        return Order(count, index)
 
     def spread(self, column: pa.Array) -> pa.Array:
         """Repeat a group's value for each of its rows: text as a dictionary, 16-byte values and numbers plain.
@@ -151,36 +167,31 @@ def _join(parts: list[Any], count: list[int], default: Any) -> Any:
     return np.concatenate(filled)
 
 
-def _flat_columns(flat: Mapping[str, Any], times: Ints) -> dict[str, Callable[[Gather], pa.Array]]:
+def _flat_columns(flat: Mapping[str, Any], times: Ints) -> dict[str, Callable[[Order], pa.Array]]:
     """Say how the flat arrays of a cell become Arrow columns."""
     stamp = pa.timestamp("us", tz="UTC")
     words = pa.array(STATUS_WORDS)
     some_missing = bool((flat["status"] == Status.MISSING).any())
 
-    def energy(gather: Gather) -> pa.Array:
-        missing = gather(flat["status"]) == Status.MISSING if some_missing else None
-        return as_decimal(pa.array(gather(flat["energy"]), mask=missing), ENERGY)
+    def energy(order: Order) -> pa.Array:
+        missing = order.take(flat["status"]) == Status.MISSING if some_missing else None
+        return as_decimal(pa.array(order.take(flat["energy"]), mask=missing), ENERGY)
 
-    def rival(name: str) -> Callable[[Gather], pa.Array]:
-        def make(gather: Gather) -> pa.Array:
-            if flat[name] is None:
-                return pa.nulls(len(gather(flat["status"])), stamp)
-            values = gather(flat[name])
-            return pa.array(values, mask=values == NEVER).view(stamp)
+    def flags(order: Order) -> pa.Array:
+        return pa.array(np.zeros(order.count, np.int32) if flat["flags"] is None else order.take(flat["flags"]))
 
-        return make
-
-    def flags(gather: Gather) -> pa.Array:
-        if flat["flags"] is None:
-            return pa.array(np.zeros(len(gather(flat["status"])), np.int32))
-        return pa.array(gather(flat["flags"]))
+    def rival(name: str, order: Order) -> pa.Array:
+        if flat[name] is None:
+            return pa.nulls(order.count, stamp)
+        values = order.take(flat[name])
+        return pa.array(values, mask=values == NEVER).view(stamp)
 
     return {
-        "start": lambda gather: pa.array(gather(flat["start"])).view(stamp),
+        "start": lambda order: pa.array(order.take(flat["start"])).view(stamp),
         "energy": energy,
-        "status": lambda gather: pa.DictionaryArray.from_arrays(pa.array(gather(flat["status"])), words),
+        "status": lambda order: pa.DictionaryArray.from_arrays(pa.array(order.take(flat["status"])), words),
         "flags": flags,
-        "registered_at": lambda gather: pa.array(times.take(gather(flat["registered"]))).view(stamp),
-        "rival_registered_at": rival("rival"),
-        "daily_rival_registered_at": rival("daily_rival"),
+        "registered_at": lambda order: pa.array(times.take(order.take(flat["registered"]))).view(stamp),
+        "rival_registered_at": partial(rival, "rival"),
+        "daily_rival_registered_at": partial(rival, "daily_rival"),
     }

@@ -116,7 +116,7 @@ def fold_long(readings: Readings) -> pa.RecordBatch:
 def regroup(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Make long series of short ones: sort series by point, product, resolution, registration and start, and join them.
 
-    For input that is sorted by time instead of by point. A batch whose series are long already is returned as it is.
+    For input that is sorted by time instead of by point; points and products come in the order of their first series. A batch whose series are long already is returned as it is.
     A joined series keeps the row of its first part, so that rows no longer lead to readings: regroup after validation.
     """
     offsets = series_offsets(batch)
@@ -312,4 +312,4 @@ def _named_product(distinct: pa.Array) -> pa.Array:
 
 
 def _microseconds(resolution_s: NDArray[np.int32]) -> NDArray[np.int64]:
-    return resolution_s.astype(np.int64) * US_PER_S
+    return np.multiply(resolution_s, US_PER_S, dtype=np.int64)

@@ -29,7 +29,10 @@ _HOURS = 32
 
 @dataclass(slots=True, eq=False)
 class _Contested:
-    """Readings of the contested points at one resolution, long: aligned arrays and where they stand in the grid."""
+    """Readings of the contested points at one resolution, long: aligned arrays and where they stand in the grid.
+
+    Contested points are numbered from 0, so that what is kept per hour is small.
+    """
 
     resolution: int
     at: npt.NDArray[np.intp]
@@ -62,9 +65,10 @@ def settle(grids: Mapping[int, DayGrid], points: int, times: Ints, superseded: S
     contested |= resolutions > 1
     if not contested.any():
         return
-    readings = [_gather(resolution, grid, contested, times) for resolution, grid in sorted(grids.items())]
-    hours = points * _HOURS
-    daily_best, finest_best = _best_of_day(readings, points)
+    number = np.cumsum(contested) - 1
+    readings = [_gather(resolution, grid, contested, number, times) for resolution, grid in sorted(grids.items())]
+    hours = int(contested.sum()) * _HOURS
+    daily_best, finest_best = _best_of_day(readings, int(contested.sum()))
     for part in readings:
         if part.resolution == DAY_S:
             rival, finer = np.full(len(part.at), NEVER), np.zeros(len(part.at), dtype=bool)
@@ -80,11 +84,11 @@ def settle(grids: Mapping[int, DayGrid], points: int, times: Ints, superseded: S
         _apply(grids[part.resolution], part.at, counts, (rival, finer, daily), superseded)
 
 
-def _gather(resolution: int, grid: DayGrid, contested: npt.NDArray[np.bool_], times: Ints) -> _Contested:
+def _gather(resolution: int, grid: DayGrid, contested: npt.NDArray[np.bool_], number: Ints, times: Ints) -> _Contested:
     chosen = np.flatnonzero(contested[grid.points])
     found, slot = np.nonzero(grid.status[chosen] != ABSENT)
     row = chosen[found]
-    point = grid.points[row]
+    point = number[grid.points[row]]
     at = row * grid.status.shape[1] + slot
     never = np.full(len(at), NEVER)
     finer = np.zeros(len(at), bool) if grid.flags is None else (grid.flags.ravel()[at] & Flag.RIVAL_FINER) != 0

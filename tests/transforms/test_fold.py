@@ -68,7 +68,7 @@ def as_base(cell):
     point, rows = flatten_cell(cell, {}, CALENDAR)
     columns = {"metering_point_id": rows.spread(cell.ids.take(pa.array(point)))}
     columns |= {name: rows.spread(column) for name, column in rows.columns.items()}
-    columns |= {name: make(rows.gather()) for name, make in rows.flat.items()}
+    columns |= {name: make(rows.order()) for name, make in rows.flat.items()}
     return pa.table(columns)
 
 
