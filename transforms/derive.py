@@ -50,8 +50,6 @@ class Points:
         return getattr(self.occupancy, name)
 
 
-#: Column of the sort key while a dataset is derived.
-_KEY = ""
 _OF_POINT = {"metering_point_id", "contracted", *(field.name for field in fields(Occupancy))}
 
 
@@ -127,23 +125,22 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
         subkeys: gives the subkey of an entity in the dataset's domain, in the epoch of the cell.
     """
     rows = _keep_where(rows, dataset.where)
-    first = dataset.columns[0]
-    own: dict[str, pa.Array] = {}
-    if isinstance(first.rule, Pseudonymise):
-        key = _apply_to_distinct(first, rows.columns[first.source], subkeys(first.rule.entity))
-        rows = _sort_by(key, rows)
-        own[first.name] = rows.columns[_KEY]
+    made = {
+        column.name: _make_values(column, rows.columns[column.source], subkeys)
+        for column in dataset.columns
+        if column.source not in rows.flat
+    }
+    rows = Rows(made, rows.lengths, rows.starts, rows.flat)
+    if isinstance(dataset.columns[0].rule, Pseudonymise):
+        rows = _sort_by(dataset.columns[0].name, rows)
     order = rows.order() if rows.flat else Order(0, None)
     columns = []
     for column in dataset.columns:
-        if column.name in own:
-            made = rows.spread(own[column.name])
-        elif column.source in rows.flat:
-            made = _apply(column, rows.flat[column.source](order), b"")
+        if column.name in made:
+            values = rows.spread(rows.columns[column.name])
         else:
-            subkey = subkeys(column.rule.entity) if isinstance(column.rule, Pseudonymise) else b""
-            made = rows.spread(_apply_to_distinct(column, rows.columns[column.source], subkey))
-        columns.append(_as_uuid(made) if column.type == pa.uuid() else made)
+            values = _apply(column, rows.flat[column.source](order))
+        columns.append(_as_uuid(values) if column.type == pa.uuid() else values)
     return pa.table(columns, names=[column.name for column in dataset.columns])
 
 
@@ -157,15 +154,22 @@ def _keep_where(rows: Rows, where: Mapping[str, str | bool]) -> Rows:
     return rows
 
 
-def _apply_to_distinct(column: Column, values: pa.Array, subkey: bytes) -> pa.Array:
-    """Apply a rule to a column's distinct values; a value that is kept needs no look."""
-    if isinstance(column.rule, Keep):
-        return values
+def _make_values(column: Column, values: pa.Array, subkeys: Subkeys) -> pa.Array:
+    """Make a column's value for each group, by its rule on the distinct values; text comes out as a dictionary."""
+    if pa.types.is_string(values.type):
+        values = values.dictionary_encode()
+    match column.rule:
+        case Keep():
+            return values
+        case Pseudonymise(entity):
+            subkey = subkeys(entity)
+        case _:
+            subkey = b""
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
     return _apply(column, encoded.dictionary, subkey).take(encoded.indices)
 
 
-def _apply(column: Column, values: pa.Array, subkey: bytes) -> pa.Array:
+def _apply(column: Column, values: pa.Array, subkey: bytes = b"") -> pa.Array:
     """Apply a rule; dictionaries that are kept stay dictionaries, and UUIDs are bytes until the end."""
     if isinstance(column.rule, Keep):
         return values
@@ -173,31 +177,36 @@ def _apply(column: Column, values: pa.Array, subkey: bytes) -> pa.Array:
     return made.storage if isinstance(made, pa.ExtensionArray) else made
 
 
-def _sort_by(key: pa.Array, rows: Rows) -> Rows:
-    """Sort groups by a 16-byte key, then by start, and add the key as a column.
+def _sort_by(name: str, rows: Rows) -> Rows:
+    """Sort groups by a column of 16 bytes, then by start.
 
-    Where several groups share a key (a point with two products or resolutions), their readings interleave: such groups
-    are taken apart into single readings first.
+    Where groups with one key overlap in time (a point with two products, or two resolutions in turn), their readings
+    interleave: such groups are taken apart into single readings first.
     """
+    key = rows.columns[name]
     halves = np.frombuffer(key.buffers()[1], ">u8")[2 * key.offset :].reshape(-1, 2)
-    rows = rows.with_columns({_KEY: key})
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
     if rows.lengths is None or rows.starts is None:
+        return rows.select(np.lexsort((halves[:, 1], halves[:, 0])))
+    begin, end = (_starts(rows, at) for at in (rows.starts, rows.starts + rows.lengths - 1))
+    order = np.lexsort((begin, halves[:, 1], halves[:, 0]))
+    before, after = order[:-1], order[1:]
+    overlap = (halves[before] == halves[after]).all(axis=1) & (end[before] > begin[after])
+    if not overlap.any():
         return rows.select(order)
-    same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
-    if not same.any():
-        return rows.select(order)
-    shared = np.zeros(len(order), dtype=bool)
-    shared[order[1:][same]] = shared[order[:-1][same]] = True
-    parts = np.where(shared, rows.lengths, 1)
+    _, number = np.unique(halves, axis=0, return_inverse=True)
+    apart = np.isin(number, number[before[overlap]])
+    parts = np.where(apart, rows.lengths, 1)
     group = np.repeat(np.arange(len(parts)), parts)
-    lengths = np.where(shared[group], 1, rows.lengths[group])
-    starts = rows.starts[group] + np.where(shared[group], _count_up(parts), 0)
-    apart = Rows(
-        {name: column.take(pa.array(group)) for name, column in rows.columns.items()}, lengths, starts, rows.flat
-    )
-    start = as_int64(rows.flat["start"](Order(len(starts), starts)))
-    return apart.select(np.lexsort((start, halves[group, 1], halves[group, 0])))
+    lengths = np.where(apart[group], 1, rows.lengths[group])
+    starts = rows.starts[group] + np.where(apart[group], _count_up(parts), 0)
+    columns = {of: column.take(pa.array(group)) for of, column in rows.columns.items()}
+    single = Rows(columns, lengths, starts, rows.flat)
+    return single.select(np.lexsort((_starts(single, starts), halves[group, 1], halves[group, 0])))
+
+
+def _starts(rows: Rows, at: Ints) -> Ints:
+    """Give the start (int64 µs) of the readings at these places of the flat arrays."""
+    return as_int64(rows.flat["start"](Order(len(at), at)))
 
 
 def _count_up(lengths: Ints) -> Ints:
