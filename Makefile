@@ -16,9 +16,42 @@ setup: .venv/installed ## install meterveil and its tools into .venv/ (a minute 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "meterveil needs Python 3.11 or newer: install it, or name it with PYTHON=..." >&2; exit 1; }
 	@echo "== Installing into .venv/ with $(PYTHON); this takes a minute or two"
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	@touch $@
+
+demo: export PATH := $(CURDIR)/$(BIN):$(PATH)
+demo: setup ## the whole job on a fleet that is made up: from new keys to an analyst's query
+	@rm -rf demo
+	@printf '\n== %s\n' "1. A key for the pseudonyms, wrapped by a key of its own"
+	meterveil keys create --keyset demo/keys/keyset.json --kek demo/keys/kek.bin
+	@printf '\n== %s\n' "2. A fleet: 10,000 metering points, the week of the change to summer time, every fault of real feeds"
+	meterveil generate --points 10000 --days 7 --start 2026-03-24 --faults all --out demo
+	@printf '\n== %s\n' "3. Readings and reference in, every table of the policy out, one commit"
+	meterveil ingest --readings 'demo/readings/*.avro' --reference demo/reference --lake demo/lake \
+		--keyset demo/keys/keyset.json --kek demo/keys/kek.bin --run-record demo/run.json
+	@printf '\n== %s\n' "4. What there is, and what an analyst may read of it"
+	meterveil tables --lake demo/lake --role analyst
+	@printf '\n== %s\n' "5. An analyst's week. 2026-03-29 has 23 hours"
+	@printf '%s\n' "$$WEEK"
+	meterveil query --lake demo/lake --role analyst --purpose load_research "$$WEEK"
+	@printf '\n== %s\n' "6. The same figures beside those that the generator counted in another way"
+	@meterveil query --lake demo/lake --role analyst --purpose load_research "$$WEEK" --format json --out demo/week.json
+	@$(BIN)/python -m pipeline.fleet.compare demo/truth.json demo/run.json demo/week.json
+
+define WEEK
+SELECT local_date,
+       max(expected_minutes) // 60 AS hours,
+       count(DISTINCT site) AS sites,
+       sum(energy) AS kwh,
+       round(sum(energy * night_share) / sum(energy) FILTER (night_share IS NOT NULL), 3) AS night_share,
+       round(sum(present_minutes) / sum(expected_minutes), 4) AS complete
+FROM analytics.daily
+WHERE direction = 'consumption'
+GROUP BY local_date
+ORDER BY local_date
+endef
+export WEEK
 
 test: setup ## run every test, on all processors
 	$(BIN)/pytest -n auto
@@ -40,38 +73,3 @@ constraints: ## renew constraints.txt: the newest versions that fit together
 clean: ## delete everything that can be made again
 	rm -rf .venv demo build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# --- The demonstration: what a person would type, step by step ---
-
-demo: export PATH := $(CURDIR)/$(BIN):$(PATH)
-demo: setup ## the whole job on a fleet that is made up: from new keys to an analyst's query
-	@rm -rf demo
-	@echo "\n== 1. A key for the pseudonyms, wrapped by a key of its own"
-	meterveil keys create --keyset demo/keys/keyset.json --kek demo/keys/kek.bin
-	@echo "\n== 2. A fleet: 10,000 metering points, the week of the change to summer time, every fault of real feeds"
-	meterveil generate --points 10000 --days 7 --start 2026-03-24 --faults all --out demo
-	@echo "\n== 3. Readings and reference in, every table of the policy out, one commit"
-	meterveil ingest --readings 'demo/readings/*.avro' --reference demo/reference --lake demo/lake \
-		--keyset demo/keys/keyset.json --kek demo/keys/kek.bin --run-record demo/run.json
-	@echo "\n== 4. What there is, and what an analyst may read of it"
-	meterveil tables --lake demo/lake --role analyst
-	@echo "\n== 5. An analyst's week. 2026-03-29 has 23 hours"
-	@echo "$$WEEK"
-	meterveil query --lake demo/lake --role analyst --purpose load_research "$$WEEK"
-	@echo "\n== 6. The same figures beside those that the generator counted in another way"
-	@meterveil query --lake demo/lake --role analyst --purpose load_research "$$WEEK" --format json --out demo/week.json
-	@$(BIN)/python -m pipeline.fleet.compare demo/truth.json demo/run.json demo/week.json
-
-define WEEK
-SELECT local_date,
-       max(expected_minutes) // 60 AS hours,
-       count(DISTINCT site) AS sites,
-       sum(energy) AS kwh,
-       round(sum(energy * night_share) / sum(energy) FILTER (night_share IS NOT NULL), 3) AS night_share,
-       round(sum(present_minutes) / sum(expected_minutes), 4) AS complete
-FROM analytics.daily
-WHERE direction = 'consumption'
-GROUP BY local_date
-ORDER BY local_date
-endef
-export WEEK

@@ -1,6 +1,7 @@
 """The work on one cell: fold what arrived into what is there, derive every dataset, write the files that change."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,9 +65,10 @@ def label_of(cell: Cell) -> str:
 
 
 def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[list[Written], Totals]:
-    """Fold the frames of a cell into its current rows and write every dataset of the cell.
+    """Fold the frames of a cell into its current rows and write every dataset of the cell that is not in step.
 
-    A cell whose rows come out as they were is not written.
+    Rows that come out as they were are not written again. A dataset is in step with them if its file says that it
+    derives from this very file, by today's policy, reference and key: what a run that died left behind is made up for.
 
     Args:
         run: the open run.
@@ -82,17 +84,15 @@ def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[lis
     state = derive(run.plan.datasets[READINGS], rows, _no_subkeys)
     after = len(state), int(as_int64_units(state["energy"].combine_chunks()).sum())
     changed = base is None or not _same_rows(base, state)
-    if not changed:
-        return [], Totals.of_fold(tally, *after, changed=False)
-    file = write_data_file(
-        state,
-        run.plan.datasets[READINGS],
-        run.new_data_path(run.plan.datasets[READINGS], label),
-        run.footer(run.plan.datasets[READINGS], run.context.run_id),
-    )
-    written = [Written.of(file, replaced)]
-    written += _derive_cell(run, cell, grids, points, rows, file.sha256)
-    return written, Totals.of_fold(tally, *after, changed=True)
+    written = []
+    path = "" if replaced is None else replaced.path
+    if changed:
+        dataset = run.plan.datasets[READINGS]
+        path = run.new_data_path(dataset, label)
+        file = write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id))
+        written.append(Written.of(file, replaced))
+    written += _derive_cell(run, cell, grids, points, rows, name_source(path))
+    return written, Totals.of_fold(tally, *after, changed=bool(written))
 
 
 def find_points(run: OpenRun, cell: Cell, ids: pa.Array) -> Points:
@@ -104,21 +104,39 @@ def find_points(run: OpenRun, cell: Cell, ids: pa.Array) -> Points:
     return Points(every, place, join_occupancy(every, cell.local_date, run.reference.points(cell.bucket), occupancies))
 
 
+def name_source(path: str) -> str:
+    """Name an operational data file where its name must not stand: the SHA-256 of the name, which is random, hex."""
+    return hashlib.sha256(path.rpartition("/")[2].encode()).hexdigest()
+
+
 def _derive_cell(
     run: OpenRun, cell: Cell, grids: CellGrids, points: Points, readings: Rows, source: str
-) -> Sequence[Written]:
-    """Derive and write every dataset of the cell but the state itself."""
+) -> Iterator[Written]:
+    """Derive and write every dataset of the cell, but the state itself and those that are in step with it."""
     label, local_date = label_of(cell), to_date(cell.local_date)
-    views = {"readings": readings}
-    if daily := run.datasets("daily"):
-        views["daily"] = view_daily(grids, points, run.calendar, _sources(daily))
-    written = []
-    for dataset in (dataset for view in views for dataset in run.datasets(view) if dataset.name != READINGS):
-        table = derive(dataset, views[dataset.view], run.subkeys(dataset, local_date))
-        path = run.new_data_path(dataset, label)
-        file = write_data_file(table, dataset, path, run.footer(dataset, source, local_date))
-        written.append(Written.of(file, run.current[dataset.name].get(label)))
-    return written
+    for view in ("readings", "daily"):
+        stale = [
+            (dataset, footer)
+            for dataset in run.datasets(view)
+            if dataset.name != READINGS
+            and not _is_in_step(run.current[dataset.name].get(label), footer := run.footer(dataset, source, local_date))
+        ]
+        if not stale:
+            continue
+        used = _sources(dataset for dataset, _ in stale)
+        rows = readings if view == "readings" else view_daily(grids, points, run.calendar, used)
+        for dataset, footer in stale:
+            table = derive(dataset, rows, run.subkeys(dataset, local_date))
+            file = write_data_file(table, dataset, run.new_data_path(dataset, label), footer)
+            yield Written.of(file, run.current[dataset.name].get(label))
+
+
+def _is_in_step(current: CurrentFile | None, footer: Mapping[str, str]) -> bool:
+    """Tell whether a current file says that it derives from what it should."""
+    if current is None:
+        return False
+    marks = pq.read_metadata(current.path).metadata
+    return all(marks.get(name.encode()) == value.encode() for name, value in footer.items())
 
 
 def _sources(datasets: Iterable[Dataset]) -> set[str]:

@@ -5,7 +5,9 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -46,22 +48,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MeterveilError as error:
         _say_failure(str(error))
         return 1
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        _say_failure(f"{error.filename or 'a file'}: {problem}; mend that and run it again")
+        return 1
     except KeyboardInterrupt:
         _say_failure("interrupted; nothing was committed that the tables do not show whole")
         return 130
+    except Exception as error:  # noqa: BLE001 - the words of an error that nobody foresaw may hold values of rows
+        frames = traceback.extract_tb(error.__traceback__)
+        logging.getLogger(__name__).debug("%s at:\n%s", type(error).__name__, "".join(frames.format()))
+        own = next(frame for frame in reversed(frames) if _is_own(frame.filename))
+        problem = f"{type(error).__name__} in {Path(own.filename).name}, line {own.lineno}"
+        _say_failure(f"{problem}, which nobody foresaw; report it with what --log-level DEBUG says")
+        return 1
     return 0
+
+
+def _is_own(file: str) -> bool:
+    packages = Path(__file__).parent.parent
+    return any(Path(file).is_relative_to(packages / name) for name in ("pipeline", "transforms"))
 
 
 def _say_failure(line: str) -> None:
     console = Console(stderr=True, soft_wrap=True)
-    console.print(f"meterveil: {line}", style="red", markup=False, highlight=False)
+    # Names of files may hold anything, line feeds and the terminal's own commands too.
+    shown = "".join(character if character.isprintable() else "?" for character in f"meterveil: {line}")
+    console.print(shown, style="red", markup=False, highlight=False)
 
 
 def _set_up_logs(level: str) -> None:
     """Log to standard error; Beam repeats every error with its stack, which helps at DEBUG only."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    if level != "DEBUG":
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    debug = level == "DEBUG"
+    logging.getLogger("apache_beam").setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    # At DEBUG the workers would log the elements themselves.
+    logging.getLogger("apache_beam.runners.worker").setLevel(logging.INFO if debug else logging.CRITICAL)
+    logging.getLogger("pyiceberg").setLevel(logging.DEBUG if debug else logging.ERROR)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -180,10 +203,11 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _share(text: str) -> float:
-    value = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("a share between 0 and 1, or a percentage")
-    return value
+    with suppress(ValueError):
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        if 0 <= value <= 1:
+            return value
+    raise argparse.ArgumentTypeError("a share between 0 and 1, or a percentage")
 
 
 # Commands import what they need when they run: --help and small commands don't wait for the engine.
@@ -260,10 +284,14 @@ def _init(arguments: argparse.Namespace) -> None:
 
 
 def _ingest(arguments: argparse.Namespace) -> None:
-    from pipeline.launch import IngestRequest, describe_ingest, run_ingest
+    from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
     from pipeline.sources.base import ReadOptions
     from pipeline.summary import print_record, show_progress
 
+    if fault := find_option_fault(arguments.beam_options):
+        build_parser().error(fault)
+    if arguments.run_record and (not arguments.run_record.parent.is_dir() or arguments.run_record.is_dir()):
+        raise MeterveilError("can't be written", where=str(arguments.run_record), remedy="name a file in a folder")
     request = IngestRequest(
         readings=arguments.readings,
         lake=arguments.lake,

@@ -26,7 +26,7 @@ from pipeline.totals import Totals
 register_coders(Split, Written, Totals)
 
 Frame = tuple[tuple[int, int], bytes]
-Rejected = tuple[tuple[str, str], pa.RecordBatch]
+Rejected = tuple[str, tuple[str, pa.RecordBatch]]
 
 
 def build_ingest(

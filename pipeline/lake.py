@@ -30,6 +30,8 @@ _SETTINGS, _CATALOG, _POLICY = "meterveil.json", "catalog.db", "policy.yaml"
 _ZONES: tuple[Zone, ...] = get_args(Zone)
 #: Characters that the URIs of catalogs and tables, or the globs of readers, would take for something else.
 _UNFIT_FOR_PATHS = frozenset("?#%*[]{}:\\")
+#: Labels have five digits for a bucket.
+_MOST_BUCKETS = 1 << 16
 #: How long a commit waits for another one's lock on the catalog.
 _CATALOG_TIMEOUT_S = 30
 
@@ -53,8 +55,10 @@ class LakeSettings:
     def __post_init__(self) -> None:
         if self.bucket_function != BUCKET_FUNCTION:
             raise MeterveilError(f"unknown bucket function {self.bucket_function!r}", where=_SETTINGS)
-        if self.bucket_count < 1 or self.bucket_count & (self.bucket_count - 1):
-            raise MeterveilError("not a power of two", where="bucket count", remedy="choose 1, 2, 4, 8 …")
+        if not 1 <= self.bucket_count <= _MOST_BUCKETS or self.bucket_count & (self.bucket_count - 1):
+            raise MeterveilError(
+                f"not a power of two up to {_MOST_BUCKETS}", where="bucket count", remedy="choose 1, 2, 4, 8 …"
+            )
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -129,7 +133,7 @@ class Lake:
         """
         zone, identifier = _split_name(name)
         try:
-            return self.catalog(zone).load_table(identifier)
+            table = self.catalog(zone).load_table(identifier)
         except NoSuchTableError as error:
             raise MeterveilError("no such table in the lake", where=name, remedy="see: meterveil tables") from error
         except FileNotFoundError as error:
@@ -138,6 +142,13 @@ class Lake:
                 where=name,
                 remedy="move the lake back to the path where it was made: Iceberg's paths are absolute",
             ) from error
+        if table.location() != str(self.folder(zone) / identifier[1]):
+            raise MeterveilError(
+                "this is a copy of a lake elsewhere, whose files it would change",
+                where=name,
+                remedy="work on the lake itself: Iceberg's paths are absolute",
+            )
+        return table
 
     def has_table(self, name: str) -> bool:
         """Tell whether a table has been made."""
@@ -196,6 +207,8 @@ def create_lake(root: str | Path, *, time_zone: str = "Europe/Helsinki", bucket_
     wanted = LakeSettings(FORMAT_VERSION, time_zone, bucket_count, BUCKET_FUNCTION)
     if unfit := _UNFIT_FOR_PATHS.intersection(str(path)):
         raise MeterveilError(f"the path has {' '.join(sorted(unfit))}", where=str(path), remedy="choose another name")
+    if next(folder for folder in (path, *path.parents) if folder.exists()).is_file():
+        raise MeterveilError("there is a file where a folder is to be", where=str(path), remedy="choose another name")
     make_folder(path, private=False)
     with _lock_folder(path):
         if not (path / _SETTINGS).exists():
@@ -283,7 +296,7 @@ def _read_settings(file: Path) -> LakeSettings:
                 remedy="upgrade meterveil",
             )
         return LakeSettings(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise MeterveilError("the settings can't be read", where=str(file), remedy="restore the file") from error
 
 

@@ -1,11 +1,12 @@
 """Launching an ingestion: look at everything that can be wrong before a reading is read, run the graph, report."""
 
 import glob
+import io
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import apache_beam as beam
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
@@ -22,6 +24,7 @@ from pipeline.commit import RUNS, CommitRules
 from pipeline.context import RunContext, reference_folder
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import find_feeds, read_feed
+from pipeline.iceberg import current_files
 from pipeline.ingest import build_ingest
 from pipeline.keys import Keyset, open_keyset
 from pipeline.lake import Lake, create_lake, is_lake, open_lake
@@ -37,6 +40,7 @@ from transforms.calendar import local_calendar, to_date
 from transforms.plan import Plan
 
 DEFAULT_TIME_ZONE = "Europe/Helsinki"
+_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
 #: What Beam adds to the text of an error that a step raised.
 _BEAM_SUFFIX = " [while running"
 
@@ -88,6 +92,7 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
         MeterveilError: whatever went wrong, in one line; nothing was committed.
     """
     started = datetime.now(UTC)
+    runner = _make_runner(request.runner)
     paths = find_inputs(request.readings)
     read = resolve_now(request.read, started)
     keyset = open_keyset(request.keyset, request.kek)
@@ -113,8 +118,8 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
         threads=request.threads,
     )
     rules = CommitRules("ingest", started.isoformat(), request.max_quarantined)
-    with _audited(lake, "ingest", context.run_id):
-        _run_graph(request, paths, context, rules)
+    with _audited(lake, "ingest", context.run_id), _cleaned_up(request, lake, plan, context):
+        _run_graph(runner, request, paths, context, rules)
     return read_run_record(lake, context.run_id)
 
 
@@ -185,7 +190,25 @@ def find_inputs(patterns: Sequence[str]) -> list[str]:
                 remedy="check --readings; quote a pattern, so that the shell leaves it alone",
             )
         found.update(str(Path(path).resolve()) for path in matches)
+    for path in found:
+        if not _is_text(path):
+            raise MeterveilError("the name is not UTF-8", where=path, remedy="rename the file, or its folder")
     return sorted(found)
+
+
+def find_option_fault(flags: Sequence[str]) -> str:
+    """Say what is wrong with options for Beam, which passes over those that it doesn't know; empty if nothing is."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            options = PipelineOptions(list(flags))
+            unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
+    except SystemExit:
+        return said.getvalue().strip().rpartition("error: ")[2]
+    named = (flag.partition("=")[0] for flag in flags)
+    stray = [flag for flag in named if flag.lstrip("-").replace("-", "_") in unknown]
+    stray += [flag for flag in flags[:1] if not flag.startswith("-")]
+    return f"unknown option {stray[0]}" if stray else ""
 
 
 def resolve_now(read: ReadOptions, now: datetime) -> ReadOptions:
@@ -197,7 +220,14 @@ def choose_policy(request: IngestRequest) -> tuple[Path, Plan]:
     """Find the policy: the one that is named, else the lake's own, else the default one."""
     stored = open_lake(request.lake).stored_policy() if is_lake(request.lake) else None
     policy = request.policy or stored or DEFAULT_POLICY
-    return policy, load_policy(policy)
+    plan = load_policy(policy)
+    if not {"runs", "quarantine"} <= {dataset.view for dataset in plan.datasets.values()} or RUNS not in plan.datasets:
+        raise MeterveilError(
+            f"a run needs {RUNS} to be recorded in, and a dataset of the view quarantine for what it sets aside",
+            where=str(policy),
+            remedy="take them over from the default policy",
+        )
+    return policy, plan
 
 
 def prepare_lake(request: IngestRequest) -> Lake:
@@ -228,8 +258,10 @@ def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
 
 
 def _count_buckets(request: IngestRequest) -> int:
-    if request.buckets or not request.reference:
-        return request.buckets or default_bucket_count(0)
+    if request.buckets is not None:
+        return request.buckets
+    if not request.reference:
+        return default_bucket_count(0)
     sites = find_feeds(request.reference)["sites"]
     return default_bucket_count(sum(batch.num_rows for batch in read_feed("sites", sites)))
 
@@ -254,15 +286,32 @@ def _check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
             )
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # octets that are no UTF-8 came through as surrogates
+        return False
+    return True
+
+
 def _snapshot_ids(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
     snapshots = ((name, lake.table(name).current_snapshot()) for name in plan.datasets)
     return tuple((name, snapshot.snapshot_id) for name, snapshot in snapshots if snapshot)
 
 
-def _run_graph(request: IngestRequest, paths: Sequence[str], context: RunContext, rules: CommitRules) -> None:
-    local = request.runner in ("DirectRunner", "FnApiRunner")
-    # Plain DirectRunner would look for another runner to download first.
-    runner = FnApiRunner() if local else request.runner
+def _make_runner(name: str) -> PipelineRunner:
+    try:
+        # Plain DirectRunner would look for another runner to download first.
+        return FnApiRunner() if name in _LOCAL_RUNNERS else create_runner(name)
+    except (ValueError, ImportError, AttributeError):
+        raise MeterveilError(
+            "there is no such runner", where="--runner", remedy="name one of Beam's: DirectRunner, FlinkRunner …"
+        ) from None
+
+
+def _run_graph(
+    runner: PipelineRunner, request: IngestRequest, paths: Sequence[str], context: RunContext, rules: CommitRules
+) -> None:
     options = PipelineOptions(list(request.beam_options))
     PROGRESS.reset()
     pipeline = beam.Pipeline(runner=runner, options=options)
@@ -271,6 +320,27 @@ def _run_graph(request: IngestRequest, paths: Sequence[str], context: RunContext
         pipeline.run().wait_until_finish()
     except MeterveilError as error:
         raise MeterveilError(str(error).partition(_BEAM_SUFFIX)[0]) from None
+    except RuntimeError as error:
+        # Beam can't make an OSError anew with more words: it raises another error in its place.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+@contextmanager
+def _cleaned_up(request: IngestRequest, lake: Lake, plan: Plan, context: RunContext) -> Iterator[None]:
+    """Delete what a failed run wrote and no table lists, as far as that can be; readers never see it anyway."""
+    try:
+        yield
+    except Exception:
+        # On a cluster workers may still be writing, or committing.
+        if request.runner in _LOCAL_RUNNERS:
+            for name in plan.datasets:
+                listed = {file.path for file in current_files(lake.table(name))}
+                for path in lake.marked_data_paths(name, context.mark) - listed:
+                    with suppress(OSError):
+                        Path(path).unlink()
+        raise
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """Looks for identifiers where none may be: decodes what compression would hide from a search of the bytes.
 
-Of Parquet files it reads every column with its whole dictionary, the statistics and the key-value metadata; of Iceberg's
-manifests and metadata every value; of catalogs every cell. The raw bytes of every file, and its name, are searched as
-well. What it can't decode, it can't vouch for, so it refuses.
+Of Parquet files it reads every column with its whole dictionary, the statistics and the key-value metadata; of
+Iceberg's manifests and metadata every value; of catalogs every cell. The raw bytes of every file, and its name, are
+searched as well. What it can't decode, it can't vouch for, so it refuses.
 """
 
 import base64
 import binascii
 import json
+import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.context import reference_folder
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
 from pipeline.reference import newest_snapshot
@@ -91,11 +93,11 @@ class Tokens:
 
     def mask(self, text: str) -> str:
         """Show every token in a text as ``***``."""
-        while token := self.find(text.encode()):
-            start = text.encode().lower().index(token)
-            octets = text.encode()
-            text = (octets[:start] + b"***" + octets[start + len(token) :]).decode()
-        return text
+        octets = os.fsencode(text)
+        while token := self.find(octets):
+            start = octets.lower().index(token)
+            octets = octets[:start] + b"***" + octets[start + len(token) :]
+        return os.fsdecode(octets)
 
     def _hash(self, windows: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         hashed: npt.NDArray[np.uint64] = (windows * _MULTIPLIER) >> self._shift
@@ -105,12 +107,12 @@ class Tokens:
 def collect_tokens(lake: Lake) -> Tokens:
     """Collect what may stand nowhere in analytics: identifiers of the newest reference, names of operational files."""
     words: set[str] = {str(lake.operational)}
-    snapshot = newest_snapshot(lake.operational / "reference")
+    snapshot = newest_snapshot(reference_folder(lake))
     for bucket in range(snapshot.bucket_count):
         for rows in (snapshot.points(bucket), snapshot.occupancies(bucket), snapshot.customers(bucket)):
             for name in set(_IDENTIFYING).intersection(rows.column_names):
                 words.update(pc.unique(rows[name]).drop_null().to_pylist())
-    words.update(path.name for folder in ("data", "metadata") for path in lake.operational.glob(f"*/{folder}/**/*.*"))
+    words.update(path.stem for folder in ("data", "metadata") for path in lake.operational.glob(f"*/{folder}/**/*.*"))
     return Tokens(words)
 
 
@@ -130,7 +132,7 @@ def find_leaks(root: Path, tokens: Tokens) -> list[Leak]:
     leaks = []
     for path in sorted(root.rglob("*")):
         shown = tokens.mask(str(path.relative_to(root)))
-        if tokens.find(path.name.encode()):
+        if tokens.find(os.fsencode(path.name)):
             leaks.append(Leak(shown, "name"))
         if path.is_file():
             leaks += [Leak(shown, place) for place in _search_file(path, tokens, shown)]
@@ -201,11 +203,11 @@ def _join_values(values: pa.Array) -> bytes:
         values = values.dictionary
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
+    if pa.types.is_nested(values.type):
+        return _join(_walk(values.to_pylist()))
     values = pc.unique(values).drop_null()
     if pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary(values.type):
         return _join(text for value in values.to_pylist() for text in _walk(value))
-    if pa.types.is_nested(values.type):
-        return _join(_walk(values.to_pylist()))
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.int64())
     whole = pa.ListArray.from_arrays([0, len(values)], values.cast(pa.string()))

@@ -86,6 +86,14 @@ def write_data_file(table: pa.Table, dataset: Dataset, path: str, key_value: Map
         FileExistsError: the path is taken.
     """
     label, local_date = parse_label(path)
+    content = encode_table(table, dataset, key_value)
+    write_file(Path(path), content, private=dataset.zone == "operational")
+    digest = hashlib.sha256(content).hexdigest()
+    return DataFile(dataset.name, path, table.num_rows, len(content), digest, local_date, label)
+
+
+def encode_table(table: pa.Table, dataset: Dataset, key_value: Mapping[str, str]) -> memoryview:
+    """Encode a dataset's rows as a Parquet file in memory; arguments and errors are those of ``write_data_file``."""
     conformed = _conform_table(table, dataset)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -99,10 +107,7 @@ def write_data_file(table: pa.Table, dataset: Dataset, path: str, key_value: Map
     ) as writer:
         writer.write_table(conformed)
         writer.add_key_value_metadata(key_value)
-    content = memoryview(sink.getvalue())
-    write_file(Path(path), content, private=dataset.zone == "operational")
-    digest = hashlib.sha256(content).hexdigest()
-    return DataFile(dataset.name, path, conformed.num_rows, len(content), digest, local_date, label)
+    return memoryview(sink.getvalue())
 
 
 def _repeats(kind: pa.DataType) -> bool:

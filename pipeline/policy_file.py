@@ -64,7 +64,7 @@ def _read_yaml(path: Path) -> tuple[Any, dict[_Place, int]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise MeterveilError(error.problem or "no YAML", where=f"{path}:{line}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this is no YAML in UTF-8"
         raise MeterveilError(str(reason), where=str(path), remedy="name a policy file") from None
 

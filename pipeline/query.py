@@ -1,6 +1,7 @@
 """Analysts' SQL: DuckDB over the tables that a role may read for a purpose, and nothing else on the disk."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 #: Errors whose text repeats the query at most; the text of others may hold a value of a row.
 _PLAIN_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
+
+_MISSING_TABLE = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 
 _SQL_TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -68,14 +71,17 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
         result = _fetch(lake, {name: granted[name] for name in tables}, sql)
         outcome, rows = "done", result.num_rows
     finally:
-        details: dict[str, str | int] = {"query_sha256": hashlib.sha256(sql.encode()).hexdigest(), "rows": rows}
+        details: dict[str, str | int] = {
+            "query_sha256": hashlib.sha256(sql.encode(errors="surrogatepass")).hexdigest(),
+            "rows": rows,
+        }
         at = datetime.now(UTC)
         record_event(lake, AuditEntry(at, user.name, "query", outcome, role, purpose, tables, details))
     return result
 
 
 def _find_tables(sql: str, granted: Mapping[str, Dataset], time_zone: str) -> tuple[str, ...]:
-    """Check that the SQL is one SELECT over granted tables, by binding it to empty ones; give the names in it."""
+    """Check that the SQL is one SELECT over granted tables, by binding it to empty ones; give those that it needs."""
     with _connect(time_zone) as connection:
         for dataset in granted.values():
             _create_empty_table(connection, dataset)
@@ -85,14 +91,29 @@ def _find_tables(sql: str, granted: Mapping[str, Dataset], time_zone: str) -> tu
             raise MeterveilError(
                 "a query is one SELECT statement", where="query", remedy="nothing else can be run here"
             )
-        named = {name.casefold() for name in connection.get_table_names(sql, qualified=True)}
-    if strange := named.difference(granted):
-        raise MeterveilError(
-            f"{', '.join(sorted(strange))}: not among the tables that this role may read for this purpose",
-            where="query",
-            remedy=f"readable, by these names: {', '.join(sorted(granted))}",
-        )
-    return tuple(sorted(named))
+        try:
+            connection.execute(f"EXPLAIN {sql}")
+        except duckdb.CatalogException as error:
+            if not (strange := _MISSING_TABLE.search(str(error))):
+                raise
+            raise MeterveilError(
+                f"{strange[1]}: not among the tables that this role may read for this purpose",
+                where="query",
+                remedy=f"readable, by these names: {', '.join(sorted(granted))}",
+            ) from None
+        return tuple(name for name in sorted(granted) if _is_needed(connection, granted[name], sql))
+
+
+def _is_needed(connection: duckdb.DuckDBPyConnection, dataset: Dataset, sql: str) -> bool:
+    """Tell whether a query can't be bound without a table: however its name is hidden, and whatever its alias."""
+    connection.execute(f"DROP TABLE {dataset.name}")
+    try:
+        connection.execute(f"EXPLAIN {sql}")
+    except duckdb.Error:
+        return True
+    finally:
+        _create_empty_table(connection, dataset)
+    return False
 
 
 def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str) -> pa.Table:
@@ -117,6 +138,8 @@ def _connect(time_zone: str) -> Iterator[duckdb.DuckDBPyConnection]:
             for zone in zones:
                 connection.execute(f"CREATE SCHEMA {zone}")
             yield connection
+    except UnicodeEncodeError as error:
+        raise MeterveilError("this is no text in UTF-8", where="query") from error
     except duckdb.OutOfMemoryException as error:
         raise MeterveilError("out of memory", where="query", remedy="aggregate, or select fewer rows") from error
     except duckdb.Error as error:

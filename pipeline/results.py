@@ -31,7 +31,12 @@ def write_result(table: pa.Table, format: str, stream: BinaryIO) -> None:  # noq
     """
     if format not in _WRITERS:
         raise MeterveilError(f"unknown format {format!r}", where="--format", remedy=f"one of {', '.join(_WRITERS)}")
-    _WRITERS[format](table, stream)
+    try:
+        _WRITERS[format](table, stream)
+    except pa.ArrowException:  # its words may hold values
+        raise MeterveilError(
+            f"a column's type can't be written as {format}", where="--format", remedy="cast it in the query"
+        ) from None
 
 
 def _write_table(table: pa.Table, stream: BinaryIO) -> None:

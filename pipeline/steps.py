@@ -52,11 +52,11 @@ class ReadReadings(OverlappedDoFn):
         """Read one part of a file."""
         run = open_run(self.context)
         part = read_part(element, self.context.read, run.calendar, run.lake.settings.bucket_count)
-        file = (element.digest, element.path.rpartition("/")[2])
+        name = element.path.rpartition("/")[2]
         PROGRESS.advance("readings read", part.totals.count("delivered"))
         return [
             *((tuple(cell), encode_batch(frame)) for cell, frame in part.frames),
-            *(beam.pvalue.TaggedOutput(REJECTED, (file, rejected)) for rejected in part.rejected),
+            *(beam.pvalue.TaggedOutput(REJECTED, (element.digest, (name, rejected))) for rejected in part.rejected),
             beam.pvalue.TaggedOutput(TOTALS, part.totals),
         ]
 
@@ -77,16 +77,21 @@ class FoldCells(OverlappedDoFn):
 
 
 class WriteQuarantine(beam.DoFn):
-    """Rejected readings of one input file to its quarantine file, which takes the place of an earlier one."""
+    """Rejected readings of one input file to its quarantine file, which takes the place of an earlier one.
+
+    A file is what it contains: of copies under several names, the first name stands for all.
+    """
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
 
-    def process(self, element: tuple[tuple[str, str], Iterable[pa.RecordBatch]]) -> Iterator[Written]:
+    def process(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Iterator[Written]:
         """Write one file of every dataset of quarantined readings."""
-        (digest, name), batches = element
+        digest, named = element
         run = open_run(self.context)
-        rejected = pa.Table.from_batches(list(batches), REJECTED_SCHEMA)
+        batches = list(named)
+        name = min(name for name, _ in batches)
+        rejected = pa.Table.from_batches([batch for of, batch in batches if of == name], REJECTED_SCHEMA)
         rejected = rejected.sort_by([("row", "ascending"), ("position", "ascending"), ("reason", "ascending")])
         constant = {"file_digest": digest, "file_name": name}
         for dataset in run.datasets("quarantine"):

@@ -14,6 +14,9 @@ from transforms.buckets import bucket_of
 from transforms.calendar import US_PER_S, LocalCalendar
 
 Ints = npt.NDArray[np.int64]
+#: By how much 24 hours after a midnight may miss the next one, and where days are nearest to neither.
+_CLOCK_CHANGE_US = 3_600 * US_PER_S
+_HALF_DAY_US = DAY_S // 2 * US_PER_S
 
 
 class Cell(NamedTuple):
@@ -51,15 +54,16 @@ def locate(batch: pa.RecordBatch, calendar: LocalCalendar) -> Pieces:
         batch: series batch; its list columns are not sliced.
         calendar: local days of the lake.
 
-    A daily value (resolution 86,400 s) is one slot of one local day, whatever the day's length: value ``n`` of a daily
-    series belongs to the ``n``-th local day after the first.
+    A daily value (resolution 86,400 s) is one slot of one local day, whatever the day's length. Value ``n`` of a daily
+    series stands ``n`` times 24 hours after its start, and belongs to the day whose midnight is at most an hour from
+    there: so it does however the clock changes on the way, whether or not values before it were taken out.
     """
     lengths = list_lengths(batch.column("energy"))
     start = as_int64(batch.column("start"))
     resolution = batch.column("resolution_s").to_numpy().astype(np.int64) * US_PER_S
     daily = resolution == DAY_S * US_PER_S
     covered = calendar.covers(start) & (daily | calendar.covers(start + (lengths - 1) * resolution))
-    first_day = calendar.day_of(start)
+    first_day = calendar.day_of(start + np.where(daily, _HALF_DAY_US, 0))
     last_day = np.where(daily, first_day + lengths - 1, calendar.day_of(start + (lengths - 1) * resolution))
     covered &= last_day < calendar.first + len(calendar.starts) - 1
     last_day = np.where(covered, last_day, first_day)
@@ -72,12 +76,12 @@ def locate(batch: pa.RecordBatch, calendar: LocalCalendar) -> Pieces:
     step = resolution[series]
     # First reading of the series that starts on this day; a daily series has one reading a day.
     first = np.where(daily[series], nth, np.maximum(0, -((start[series] - day_start) // step)))
-    begins = np.where(daily[series] & (nth > 0), day_start, start[series] + first * step)
-    slot, off = np.divmod(begins - day_start, step)
-    slot = np.where(daily[series], 0, slot)
+    since = start[series] + first * step - day_start
+    slot = np.where(daily[series], 0, since // step)
+    fits = np.where(daily[series], np.abs(since) <= _CLOCK_CHANGE_US, since % step == 0)
     flat = np.cumsum(lengths) - lengths
     offset = np.append(flat[series] + first, lengths.sum())
-    return Pieces(series, day, slot, offset, first, covered[series] & (off == 0))
+    return Pieces(series, day, slot, offset, first, covered[series] & fits)
 
 
 def split_by_cell(batch: pa.RecordBatch, pieces: Pieces, bucket_count: int) -> Iterator[tuple[Cell, pa.RecordBatch]]:

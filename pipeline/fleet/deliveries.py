@@ -71,6 +71,8 @@ def merge_rows(base: Rows, planted: Sequence[Rows], day: LocalDay) -> Rows:
     Sorting everything would cost more than making it; the planted rows are few.
     """
     extra = sort_rows(planted)
+    if not len(extra):
+        return base
     places = np.searchsorted(_place_rows(base, day), _place_rows(extra, day), side="right")
     order = np.insert(np.arange(len(base)), places, len(base) + np.arange(len(extra)))
     return join_rows([base, extra]).take(order)

@@ -99,7 +99,8 @@ class Truth:
         for kind, total in self.superseded.items():
             total.add(rows["energy"][sound][outcome.superseded == kind])
         self.flags["conflicting_duplicate"] += int(np.count_nonzero(outcome.conflicting & final))
-        self._count_final(day, first.take(np.flatnonzero(~contested & (first["spoiled"] == 0))))
+        plain = ~contested & (first["spoiled"] == 0)
+        self._count_final(day, first if plain.all() else first.take(np.flatnonzero(plain)))
         self._count_final(day, rows[sound][final])
 
     def _count_delivered(self, rows: Rows) -> None:

@@ -2,8 +2,8 @@
 
 The blocks are walked by ``avro_blocks`` before anything is decoded, since the decoder, DataFusion, accepts files that
 are cut short. Two kinds of damage the format itself does not show: a file cut exactly between two blocks is whole to
-everybody, and a byte flipped inside a block without a checksum (codecs ``null`` and ``deflate``) is found only if the
-block no longer decompresses or its records no longer parse.
+everybody, and a byte flipped inside a block that has no checksum (``null``, ``deflate``, and ``zstandard`` as most write
+it) is found only if the block no longer decompresses or its records no longer parse.
 """
 
 import json

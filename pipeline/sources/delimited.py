@@ -173,8 +173,8 @@ def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.i
         return "skip"
 
     names = [str(index) for index in range(len(header.names))]
-    if not content.strip(b"\n"):
-        # Nothing but line ends, which the parser takes for an empty file.
+    if content.isspace():
+        # The parser takes nothing but line ends for an empty file.
         return [pa.array([""] * (content.count(b"\n") or 1))] * len(names), np.zeros(0, dtype=np.int64)
     table = pv.read_csv(
         pa.BufferReader(content),

@@ -211,7 +211,7 @@ def _check_values(energy: pa.Array, status: pa.Array) -> _Values:
 def _bound(array: pa.Array, least: int, most: int) -> tuple[NDArray[np.int64], Mask]:
     """Give integers with a mask of those that are null or outside ``least`` … ``most``; they become ``least``."""
     values = (array.fill_null(least) if array.null_count else array).to_numpy()
-    outside = array.is_null().to_numpy(zero_copy_only=False)
+    outside = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else np.zeros(len(array), dtype=bool)
     if len(values) and (values.min() < least or values.max() > most):
         outside |= (values < least) | (values > most)
         values = np.where(outside, least, values)

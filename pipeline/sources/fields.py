@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,16 @@ from schemas.series import DAY_S, MAX_ENERGY, MWH_PER_KWH
 UNITS = {"Wh": -3, "WH": -3, "wh": -3, "kWh": 0, "KWh": 0, "KWH": 0, "kwh": 0, "MWh": 3, "MWH": 3}
 #: Decimal places of 1e-6 kWh.
 _PLACES = 6
-#: Tried in order: eighteen digits before the point and twenty after it hold any sane value and the noise of printed
-#: floats; the wider one holds printed floats near zero (1.1e-16).
-_WIDE = (pa.decimal128(38, 20), pa.decimal256(76, 50))
+#: Decimal text that fits decimal128(38, 20): any sane value, and the noise of printed floats.
+_PLAIN = r"^[+-]?([0-9]{1,18}(\.[0-9]{0,20})?|\.[0-9]{1,20})$"
+#: Any number in decimal or exponent form that ``_EXACT`` holds.
+_NUMBER = re.compile(r"[+-]?(?=.{1,100}$)([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_EXACT = Context(prec=120)
 #: Digits up to which a decimal can take all places of ``round_decimals`` and stay within 38.
 _ROOMY = 28
 _TIME = pa.timestamp("us", "UTC")
+_LOCAL_FORM = r"^[0-9]{4}-[01][0-9]-[0-3][0-9][ T][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+_OFFSET_FORM = r"(Z|[+-][0-2][0-9](:?[0-5][0-9])?)"
 _DURATION = re.compile(r"P(?:(\d{1,3})D)?(?:T(?:(\d{1,4})H)?(?:(\d{1,5})M)?(?:(\d{1,7})S)?)?", re.IGNORECASE)
 _STAMP = re.compile(r"(?<!\d)\d{8}T\d{6}Z(?!\d)")
 
@@ -86,12 +91,12 @@ def round_floats(kwh: pa.Array) -> pa.Array:
 
 def parse_instant(text: pa.Array) -> pa.Array:
     """Parse ISO 8601 times with an offset to timestamp[us, UTC]; null where that is not what stands there."""
-    return _cast_or_null(pc.utf8_trim_whitespace(text), _TIME)
+    return _cast_or_null(pc.utf8_trim_whitespace(text), _TIME, f"{_LOCAL_FORM}{_OFFSET_FORM}$")
 
 
 def parse_local(text: pa.Array) -> pa.Array:
     """Parse ISO 8601 local times without an offset to timestamp[us]; null where that is not what stands there."""
-    return _cast_or_null(pc.utf8_trim_whitespace(text), pa.timestamp("us"))
+    return _cast_or_null(pc.utf8_trim_whitespace(text), pa.timestamp("us"), f"{_LOCAL_FORM}$")
 
 
 def parse_resolution(text: pa.Array) -> pa.Array:
@@ -147,16 +152,29 @@ def parse_stamp(text: str) -> int:
 
 
 def _parse_kwh(text: pa.Array, power: int) -> pa.Array:
-    """Parse decimal text with a point: at once where no value has more digits than are kept, else in wider types."""
+    """Parse decimal text with a point: at once where no value has more digits than are kept, else by what it has."""
     try:
         exact = text.cast(pa.decimal64(18, _PLACES + power))
     except pa.ArrowInvalid:
-        narrow = _cast_or_null(text, _WIDE[0])
-        energy = round_decimals(narrow, power)
-        left = pc.and_(narrow.is_null(), text.is_valid())
-        return pc.replace_with_mask(energy, left, round_decimals(_cast_or_null(text.filter(left), _WIDE[1]), power))
+        plain = pc.if_else(pc.match_substring_regex(text, _PLAIN), text, None)
+        energy = round_decimals(plain.cast(pa.decimal128(38, 20)), power)
+        left = pc.and_(text.is_valid(), plain.is_null())
+        rare = text.filter(left).dictionary_encode()
+        values = pa.array([_round_text(value, power) for value in rare.dictionary.to_pylist()], pa.int64())
+        return pc.replace_with_mask(energy, left, values.take(rare.indices))
     energy = pa.Array.from_buffers(pa.int64(), len(exact), exact.buffers(), offset=exact.offset)
     return pc.if_else(pc.less_equal(pc.abs(energy), MAX_ENERGY), energy, None)
+
+
+def _round_text(text: str, power: int) -> int | None:
+    """Round a number of many digits, or in exponent form, as floats near zero are printed (``1.1e-16``)."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    try:
+        units = int(_EXACT.scaleb(Decimal(text), _PLACES + power).to_integral_value(ROUND_HALF_EVEN))
+    except InvalidOperation:
+        return None
+    return units if abs(units) <= MAX_ENERGY else None
 
 
 def _duration_s(text: str) -> int | None:
@@ -168,17 +186,23 @@ def _duration_s(text: str) -> int | None:
     return total if total <= DAY_S else None
 
 
-def _cast_or_null(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast strings; what does not cast is null. A column without a fault costs one cast."""
+def _cast_or_null(text: pa.Array, kind: pa.DataType, form: str) -> pa.Array:
+    """Cast strings; what does not cast is null. A column without a fault costs one cast.
+
+    Args:
+        text: strings.
+        kind: type to cast to.
+        form: expression that all but a few of the strings that cast match, and the others don't.
+    """
     try:
         return text.cast(kind)
     except pa.ArrowInvalid:
-        encoded = text.dictionary_encode()
-        return pa.concat_arrays(_cast_by_halves(encoded.dictionary, kind)).take(encoded.indices)
+        likely = pc.if_else(pc.match_substring_regex(text, form), text, None).dictionary_encode()
+        return pa.concat_arrays(_cast_by_halves(likely.dictionary, kind)).take(likely.indices)
 
 
 def _cast_by_halves(text: pa.Array, kind: pa.DataType) -> list[pa.Array]:
-    """Find the few strings that do not cast by halving."""
+    """Find the few strings that do not cast (30 February) by halving."""
     try:
         return [text.cast(kind)]
     except pa.ArrowInvalid:

@@ -1,12 +1,11 @@
 """A generated fleet through the whole job: every number of its truth, in every format, over both clock changes."""
 
 import json
-import os
 from datetime import date
 from pathlib import Path
 
 import pytest
-from whole_job import DATA_TABLES, ingest, make_keys, query, work_out_truth
+from whole_job import ingest, large, make_keys, query, work_out_truth
 
 from pipeline.fleet.generate import generate_fleet
 from pipeline.fleet.options import FleetOptions
@@ -14,8 +13,6 @@ from pipeline.fleet.options import FleetOptions
 FORMATS = ("avro-series", "avro-readings", "parquet", "parquet-series", "datahub-csv")
 #: Three days over each clock change of 2026: one day of 23 hours, one of 25.
 SPRING, AUTUMN = date(2026, 3, 28), date(2026, 10, 24)
-#: Set it to 1 to run 10,000 points in three formats over both clock changes, some minutes.
-LARGE = "METERVEIL_TEST_LARGE"
 SUPERSEDED = ("identical", "conflicting", "older", "other_resolution")
 
 
@@ -73,7 +70,7 @@ def test_the_lake_is_what_the_truth_says(tmp_path, name, start):
     assert_moves(truth, lake)
 
 
-@pytest.mark.skipif(not os.environ.get(LARGE), reason=f"some minutes long: set {LARGE}=1 to run it")
+@large
 @pytest.mark.parametrize("start", [SPRING, AUTUMN], ids=["spring", "autumn"])
 @pytest.mark.parametrize("name", ["avro-series", "parquet", "datahub-csv"])
 def test_the_lake_is_what_the_truth_says_of_ten_thousand_points(tmp_path, name, start):

@@ -1,9 +1,11 @@
 """The same deliveries, in any order, over any number of runs, any number of times: the same rows."""
 
 import random
+import shutil
+from pathlib import Path
 
 import pytest
-from whole_job import CELL_TABLES, DATA_TABLES, assert_same_rows, ingest, paths_of
+from whole_job import CELL_TABLES, DATA_TABLES, assert_same_rows, ingest, paths_of, rows_of
 
 
 def deal(paths, hands: int, seed: int) -> list[list]:
@@ -19,7 +21,12 @@ def superseded(records) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.fixture
+def seed() -> int:
+    """Another order every time the tests run; pytest-randomly says the seed of a failure."""
+    return random.randrange(2**32)
+
+
 def test_five_runs_in_any_order_give_the_rows_of_one(tmp_path, fleet_run, seed):
     files = sorted((fleet_run.folder / "readings").iterdir())
     lake = tmp_path / "lake"
@@ -69,3 +76,19 @@ def test_only_the_cells_that_something_new_came_for_are_rewritten(tmp_path, flee
         rewritten = set(before[table]) - set(paths_of(lake, table))
         assert len(rewritten) == record["totals"]["counts"]["cells"] - record["totals"]["counts"]["cells_unchanged"]
     assert_same_rows(lake, fleet_run.lake)
+
+
+def test_a_file_under_two_names_is_set_aside_once(tmp_path, fleet_run):
+    """Quarantine is by the content of a file: a copy adds nothing, in the same run or in a later one."""
+    files = sorted((fleet_run.folder / "readings").iterdir())
+    (tmp_path / "again").mkdir()
+    copies = [Path(shutil.copy(path, tmp_path / "again" / f"copy-{path.name}")) for path in files]
+    lake = tmp_path / "lake"
+    ingest(lake, [*files, *copies], fleet_run.keys, reference=fleet_run.folder / "reference", buckets=4)
+    tables = [table for table in DATA_TABLES if table != "operational.quarantine_readings"]
+    assert_same_rows(lake, fleet_run.lake, tables)
+    keys = "file_digest, row, position, reason"
+    once = rows_of(fleet_run.lake, "operational.quarantine_readings", keys)
+    assert rows_of(lake, "operational.quarantine_readings", keys).equals(once)
+    ingest(lake, copies, fleet_run.keys)
+    assert rows_of(lake, "operational.quarantine_readings", keys).equals(once)

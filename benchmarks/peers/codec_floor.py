@@ -1,0 +1,66 @@
+"""The floor: pyarrow decodes the input and encodes both datasets as meterveil does, on two threads, nothing else.
+
+What is encoded are the finished tables, taken from a lake that meterveil made of the same input before; reading them is
+not timed. ``python -m benchmarks.peers.codec_floor SOURCE OUT LAKE``.
+"""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.peers.harness import Job, run_peer
+from pipeline.parquet import encode_table
+from pipeline.policy_file import load_policy
+from transforms.plan import Dataset
+
+POLICY = Path(__file__).parents[1] / "two_datasets.yaml"
+_THREADS = 2
+_DATASETS = {"operational.readings": "identified", "analytics.readings": "pseudonymised"}
+
+
+def work(job: Job) -> dict[str, float]:
+    """Prepare the tables, then decode and encode."""
+    prepared = list(_load_tables(Path(sys.argv[3])))
+
+    def decode(path: str) -> int:
+        ids = ["metering_point_id", "product"]
+        return pq.read_table(path, use_threads=False, read_dictionary=ids, partitioning=None).num_rows
+
+    def encode(number: int) -> None:
+        dataset, table = prepared[number]
+        content = encode_table(table, dataset, {})
+        (job.out / _DATASETS[dataset.name] / f"{number:05d}.parquet").write_bytes(content)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        started = time.perf_counter()
+        decoded = list(pool.map(decode, job.readings))
+        between = time.perf_counter()
+        list(pool.map(encode, range(len(prepared))))
+        done = time.perf_counter()
+    return {"seconds": done - started, "decode_seconds": between - started, "readings": sum(decoded)}
+
+
+def _load_tables(lake: Path) -> list[tuple[Dataset, pa.Table]]:
+    """Read every file of both datasets, in the types in which a derived table goes to the encoder."""
+    plan = load_policy(POLICY)
+    loaded = []
+    for name in _DATASETS:
+        dataset = plan.datasets[name]
+        words = [column.name for column in dataset.columns if pa.types.is_string(column.type)]
+        for path in sorted((lake / name.replace(".", "/") / "data").rglob("*.parquet")):
+            table = pq.read_table(path, read_dictionary=words, partitioning=None)
+            columns = [_as_derived(table[column.name].combine_chunks(), column.type) for column in dataset.columns]
+            loaded.append((dataset, pa.table(columns, names=table.column_names)))
+    return loaded
+
+
+def _as_derived(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column if pa.types.is_string(kind) or column.type == kind else column.cast(kind)
+
+
+if __name__ == "__main__":
+    run_peer(work)

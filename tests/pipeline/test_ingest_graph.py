@@ -1,0 +1,155 @@
+"""The graph as a runner gets it, and a commit that refuses what does not add up."""
+
+import re
+from dataclasses import replace
+
+import apache_beam as beam
+import pytest
+from apache_beam.coders import coders
+from whole_job import DATA_TABLES, assert_same_rows, ingest, paths_of
+
+from pipeline import launch, steps
+from pipeline.commit import CommitRules
+from pipeline.context import RunContext
+from pipeline.errors import MeterveilError
+from pipeline.ingest import build_ingest
+from pipeline.lake import open_lake
+from pipeline.sources.base import ReadOptions
+from pipeline.totals import Totals, add_totals
+
+#: Coders that fall back on pickle for what they don't know.
+PICKLERS = (coders._PickleCoderBase, coders.FastPrimitivesCoder)
+
+
+@pytest.fixture(scope="module")
+def graph(fleet_run):
+    lake = open_lake(fleet_run.lake)
+    context = RunContext(
+        run_id="run-of-a-test",
+        lake=str(fleet_run.lake),
+        policy=str(lake.stored_policy()),
+        keyset=str(fleet_run.keys["keyset"]),
+        kek=fleet_run.keys["kek"],
+        reference="",
+        snapshots=(),
+        read=ReadOptions(),
+        threads=1,
+    )
+    pipeline = beam.Pipeline()
+    paths = sorted(str(path) for path in (fleet_run.folder / "readings").iterdir())
+    build_ingest(pipeline, paths, context, CommitRules("ingest", "", 1.0), skip_bad_files=False)
+    return pipeline.to_runner_api(return_context=True)
+
+
+def parts_of(coder):
+    yield coder
+    for part in coder._get_component_coders() or ():
+        yield from parts_of(part)
+
+
+def is_pickled(coder) -> bool:
+    return any(isinstance(part, PICKLERS) for part in parts_of(coder))
+
+
+def test_no_element_between_the_steps_is_pickled(graph):
+    proto, context = graph
+    # What is inside a transform of Beam's own, as the time stamps in a Reshuffle, is no business of ours.
+    between = {
+        transform.unique_name: [context.coders[proto.components.pcollections[name].coder_id] for name in outputs]
+        for transform in proto.components.transforms.values()
+        if (outputs := transform.outputs.values()) and "/" not in transform.unique_name
+    }
+    readings = {"ReadReadings", "GroupByCell", "FoldCells", "GroupByFile", "WriteQuarantine", "Files", "Totals"}
+    assert between.keys() >= readings | {"PlanFiles", "SpreadSplits", "DeriveEntities", "Commit"}
+    assert not [(step, found) for step, found in between.items() for coder in found if is_pickled(coder)]
+
+
+def test_a_pickled_element_would_be_found():
+    pipeline = beam.Pipeline()
+    _ = pipeline | "Untyped" >> beam.Create([object()])
+    proto, context = pipeline.to_runner_api(return_context=True)
+    assert any(is_pickled(context.coders[values.coder_id]) for values in proto.components.pcollections.values())
+
+
+def lose_a_frame(part):
+    return replace(part, frames=part.frames[1:])
+
+
+def repeat_a_frame(part):
+    return replace(part, frames=[*part.frames, part.frames[0]])
+
+
+def forget_the_quarantined(part):
+    counts = {name: count for name, count in part.totals.counts.items() if not name.startswith("quarantined")}
+    return replace(part, totals=Totals(counts, part.totals.energies))
+
+
+def miscount(count: int, energy: int):
+    return lambda cell: (cell[0], add_totals([cell[1], Totals.of(after=(count, energy))]))
+
+
+def write_another_row(cell):
+    written, totals = cell
+    return [replace(file, rows=file.rows + 1) for file in written], totals
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory, fleet_run):
+    """A lake with the first files of a fleet, and the files that are to come; what is refused leaves it as it was."""
+    files = sorted((fleet_run.folder / "readings").iterdir(), key=lambda path: path.stem.rpartition("-")[2])
+    lake = tmp_path_factory.mktemp("begun") / "lake"
+    ingest(lake, files[:3], fleet_run.keys, reference=fleet_run.folder / "reference", buckets=4)
+    return lake, files[3:]
+
+
+def state_of(lake) -> dict[str, tuple]:
+    opened = open_lake(lake)
+    return {
+        name: (getattr(opened.table(name).current_snapshot(), "snapshot_id", None), paths_of(lake, name))
+        for name in (*DATA_TABLES, "operational.runs")
+    }
+
+
+BREAKS = {
+    "a frame is lost": ("read_part", lose_a_frame, "delivered = folded"),
+    "a frame comes twice": ("read_part", repeat_a_frame, "delivered = folded"),
+    "quarantined readings are not counted": ("read_part", forget_the_quarantined, "delivered = folded"),
+    "a reading too many": ("rewrite_cell", miscount(1, 0), "folded . before = after"),
+    "a milliwatt-hour too many": ("rewrite_cell", miscount(0, 1), "folded . before = after"),
+    "a row too many in the file": ("rewrite_cell", write_another_row, "the files gain"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_does_not_add_up_is_not_committed(begun, fleet_run, monkeypatch, name):
+    lake, files = begun
+    before = state_of(lake)
+    step, breaking, message = BREAKS[name]
+    sound = getattr(steps, step)
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, step, lambda *args: breaking(sound(*args)))
+        with pytest.raises(MeterveilError, match=message) as refused:
+            ingest(lake, files, fleet_run.keys)
+    assert "\n" not in str(refused.value)
+    assert not re.search(r"64300\d{13}", str(refused.value))
+    assert state_of(lake) == before
+
+
+def test_too_many_quarantined_are_not_committed(begun, fleet_run):
+    lake, files = begun
+    before = state_of(lake)
+    with pytest.raises(MeterveilError, match="would be quarantined"):
+        ingest(lake, files, fleet_run.keys, max_quarantined=1e-6)
+    assert state_of(lake) == before
+
+
+def test_a_run_after_a_refused_one_completes_it(tmp_path, fleet_run, monkeypatch):
+    files, lake = [fleet_run.folder / "readings" / "*"], tmp_path / "lake"
+    options = {"reference": fleet_run.folder / "reference", "buckets": 4}
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "read_part", lambda *args: lose_a_frame(launch.read_part(*args)))
+        with pytest.raises(MeterveilError, match="delivered = folded"):
+            ingest(lake, files, fleet_run.keys, **options)
+    assert not any(snapshot for snapshot, _ in state_of(lake).values())
+    ingest(lake, files, fleet_run.keys, **options)
+    assert_same_rows(lake, fleet_run.lake)
