@@ -27,7 +27,8 @@ def draw_bars(title: str, unit: str, values: Mapping[str, float], marked: str) -
     height = _TOP + _LINE * len(values) + _BOTTOM
     bottom = height - _BOTTOM
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}"',
+        ' font-family="sans-serif" font-size="13">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="16" y="26" font-size="15" font-weight="bold" fill="{_INK}">{escape(title)}</text>',
         f'<text x="16" y="46" fill="{_QUIET}">{escape(unit)}</text>',

@@ -1,8 +1,8 @@
 """The national day: one day of every metering point of Finland, ``python -m benchmarks.national [--points 3900000]``.
 
-Smaller fleets go first, so that a table shows how cost and memory grow. Each fleet is generated (readings and reference,
-no faults), ingested by the real command with the whole policy, compared with the truth that the generator counted, and
-deleted. The largest needs some 5 GB of disk.
+Smaller fleets go first, so that a table shows how cost and memory grow. Each fleet is generated (readings and
+reference, no faults), ingested by the real command with the whole policy, compared with the truth that the generator
+counted, and deleted. The largest needs some 5 GB of disk.
 """
 
 import argparse
@@ -96,7 +96,17 @@ def _check(totals: Totals, truth: dict[str, Any]) -> str:
 
 def _print(measured: list[dict[str, Any]], console: Console) -> None:
     table = Table(title="one day, every table of the policy")
-    names = ("points", "readings", "buckets", "generated, M/s", "snapshot s", "wall s", "ns a reading", "CPU s", "peak MB")
+    names = (
+        "points",
+        "readings",
+        "buckets",
+        "generated, M/s",
+        "snapshot s",
+        "wall s",
+        "ns a reading",
+        "CPU s",
+        "peak MB",
+    )
     for name in (*names, "MB in", "MB out"):
         table.add_column(name, justify="right")
     for day in measured:

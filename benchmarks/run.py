@@ -103,8 +103,13 @@ def _measure(scale: str, work: Path, console: Console) -> dict[str, Any]:
             runs[entrant.name].append(run | {"readings": readings[entrant.points]})
             console.print(f"round {turn + 1}: {entrant.name} {run['seconds']:.2f} s", highlight=False)
             shutil.rmtree(out)
-    return {"ratios": _compare(runs, 0), "ratios_without_start": _compare(runs, _median(runs["start"], "wall")),
-            "titles": {entrant.name: entrant.title for entrant in entrants}, "skipped": skipped, "runs": dict(runs)}
+    return {
+        "ratios": _compare(runs, 0),
+        "ratios_without_start": _compare(runs, _median(runs["start"], "wall")),
+        "titles": {entrant.name: entrant.title for entrant in entrants},
+        "skipped": skipped,
+        "runs": dict(runs),
+    }
 
 
 def _list_entrants(points: int, scale: str) -> tuple[list[Entrant], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Builds a reference snapshot and nothing else, to be measured: ``python -m benchmarks.snapshot REFERENCE OUT BUCKETS``."""
+"""Builds a reference snapshot and nothing else: ``python -m benchmarks.snapshot REFERENCE OUT BUCKETS``."""
 
 import sys
 from pathlib import Path

@@ -18,17 +18,16 @@ from pipeline.fleet.generate import generate_fleet
 from pipeline.fleet.options import FORMATS, FleetOptions
 from pipeline.parquet import encode_table
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
-from pipeline.sources.base import ReadOptions, Split
+from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file, read_split
 from schemas.status import Status
 from transforms.calendar import local_calendar, to_day
-from transforms.derive import Points, derive, view_readings
 from transforms.coarsen import sum_days
+from transforms.derive import Points, derive, view_readings
 from transforms.fold import CellGrids, fold
 from transforms.grid import DayGrid, Superseded
 from transforms.occupancy import Occupancy, join_occupancy
 from transforms.pieces import locate, split_by_cell
-from transforms.plan import Dataset
 from transforms.pseudonym import derive_subkey, pseudonymise
 from transforms.rows import Rows
 from transforms.series import regroup
@@ -82,8 +81,7 @@ def folder() -> Iterator[Path]:
 def cell(folder: Path) -> Cell:
     make_workload(folder / "workload", POINTS)
     *first, again, corrected = sorted((folder / "workload" / "readings").iterdir())
-    series = [regroup(pa.concat_batches([batch for path in paths for batch in decode(plan_file(str(path), READ))]))
-              for paths in (first, [again, corrected])]
+    series = [gather_series(paths) for paths in (first, [again, corrected])]
     frames = [frame for batch in series for _, frame in split_by_cell(batch, locate(batch, CALENDAR), 1)]
     grids, _ = fold(frames[:1], None, LOCAL_DATE, CALENDAR)
     reference = tuple(
@@ -98,8 +96,11 @@ def count_readings(batches: list[pa.RecordBatch]) -> int:
     return sum(len(batch.column("energy").flatten()) for batch in batches)
 
 
-def decode(splits: list[Split]) -> list[pa.RecordBatch]:
-    return [delivery.series for split in splits for delivery in read_split(split, READ)]
+def gather_series(paths: list[Path]) -> pa.RecordBatch:
+    deliveries = [
+        delivery for path in paths for split in plan_file(str(path), READ) for delivery in read_split(split, READ)
+    ]
+    return regroup(pa.concat_batches([delivery.series for delivery in deliveries]))
 
 
 @cache
@@ -181,6 +182,6 @@ def test_derive(name: str, cell: Cell, measure: Measure) -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_encode(name: str, cell: Cell, measure: Measure) -> None:
-    dataset: Dataset = PLAN.datasets[name]
+    dataset = PLAN.datasets[name]
     table = derive(dataset, cell.rows(), subkeys)
     measure(cell.readings, "reading", encode_table, table, dataset, {})

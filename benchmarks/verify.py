@@ -11,7 +11,9 @@ from pathlib import Path
 import duckdb
 
 _OF_READING = "start, energy_mwh, status"
-_READINGS = f"count(*) AS readings, sum(energy_mwh)::HUGEINT AS energy, sum(hash({_OF_READING}{{more}}))::HUGEINT AS digest"
+_READINGS = (
+    f"count(*) AS readings, sum(energy_mwh)::HUGEINT AS energy, sum(hash({_OF_READING}{{more}}))::HUGEINT AS digest"
+)
 #: What holds for a group of readings; sums over each group are compared.
 _GROUPS = {
     "identified": "metering_point_id, product, direction, resolution_s, local_date, customer_id, contract_id",
@@ -78,7 +80,8 @@ def _is_sorted(connection: duckdb.DuckDBPyConnection, file: str, columns: tuple[
     for name, last in reversed(list(zip(columns, before, strict=True))):
         down = f"({name} < {last} OR ({name} = {last} AND {down}))"
     [(count,)] = connection.execute(
-        f"SELECT count(*) FROM (SELECT {down} AS down FROM read_parquet('{file}', hive_partitioning = false)) WHERE down"
+        f"SELECT count(*) FILTER (down)"
+        f" FROM (SELECT {down} AS down FROM read_parquet('{file}', hive_partitioning = false))"
     ).fetchall()
     return count == 0
 

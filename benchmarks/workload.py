@@ -46,8 +46,9 @@ def make_workload(folder: Path, points: int) -> int:
     )
     for table, days in ((again, 3), (corrected, 11)):
         stamp = datetime.fromtimestamp(LocalDay(DAY).end, UTC) + timedelta(days=days)
-        table = _set_column(table, "registered_at", pa.repeat(pa.scalar(stamp, pa.timestamp("us", "UTC")), len(table)))
-        pq.write_table(table, folder / "readings" / f"readings-{stamp:%Y%m%dT%H%M%SZ}.parquet", compression="zstd")
+        registered_at = pa.repeat(pa.scalar(stamp, pa.timestamp("us", "UTC")), len(table))
+        path = folder / "readings" / f"readings-{stamp:%Y%m%dT%H%M%SZ}.parquet"
+        pq.write_table(_set_column(table, "registered_at", registered_at), path, compression="zstd")
     create_keyset(folder / "keyset.json", str(folder / "kek.bin"))
     secret = open_keyset(folder / "keyset.json", str(folder / "kek.bin")).key_for(DAY).secret.reveal(SECRET_ACCESS)
     subkeys = {entity: derive_subkey(secret, DOMAIN, entity, EPOCH).hex() for entity in ENTITIES}

@@ -1,8 +1,8 @@
 """DuckDB, as well as one can.
 
 * Whatever holds for a point all day (site, contract, pseudonyms, its place in either order) is found once a point.
-* The slots of a point's day are bits: where as many are set as there are readings, no key occurs twice. Only points where
-  that fails go through ``row_number()``; the others stream.
+* The slots of a point's day are bits: where as many are set as there are readings, no key occurs twice. Only points
+  where that fails go through ``row_number()``; the others stream.
 * Ids and words are enums: they are sorted as integers, and written as the dictionaries that they are.
 * HMAC-SHA-256 is two calls of the vectorised ``sha256``; the local date is found once for each start.
 """
@@ -30,7 +30,8 @@ WITH days AS (SELECT DISTINCT local_date FROM starts),
 ids AS (SELECT DISTINCT metering_point_id FROM read_parquet({readings})),
 occupancies AS (
     SELECT local_date, metering_point_id, customer_id, contract_id
-    FROM read_parquet('{contracts}') JOIN days ON valid_from <= local_date AND (valid_to IS NULL OR local_date < valid_to)
+    FROM read_parquet('{contracts}')
+    JOIN days ON valid_from <= local_date AND (valid_to IS NULL OR local_date < valid_to)
     QUALIFY row_number() OVER (PARTITION BY local_date, metering_point_id ORDER BY signed_at DESC, contract_id DESC) = 1
 )
 SELECT metering_point_id, local_date, coalesce(direction, 'consumption') AS direction, customer_id, contract_id,
@@ -60,7 +61,9 @@ SELECT DISTINCT metering_point_id FROM (
     SELECT metering_point_id
     FROM read_parquet({readings})
     GROUP BY metering_point_id, product, resolution_s, epoch_us(start) // 86_400_000_000
-    HAVING count(*) <> bit_count(bit_or(1::HUGEINT << (epoch_us(start) // (resolution_s * 1_000_000::BIGINT) % 96)::INTEGER))
+    HAVING count(*) <> bit_count(
+        bit_or(1::HUGEINT << (epoch_us(start) // (resolution_s * 1_000_000::BIGINT) % 96)::INTEGER)
+    )
 );
 CREATE TABLE latest AS
 WITH kept AS (
@@ -68,7 +71,8 @@ WITH kept AS (
     UNION ALL
     FROM (FROM read_parquet({readings}) SEMI JOIN contested USING (metering_point_id))
     QUALIFY row_number() OVER (
-        PARTITION BY metering_point_id, product, resolution_s, start ORDER BY registered_at DESC, status DESC, energy DESC
+        PARTITION BY metering_point_id, product, resolution_s, start
+        ORDER BY registered_at DESC, status DESC, energy DESC
     ) = 1
 )
 SELECT point, product::product AS product, resolution_s, start, energy,

@@ -1,8 +1,8 @@
 """Polars, lazy and streaming, as well as one can.
 
-Ids stay the categories that they are in the files; what holds for a point is found once a point; sorts are narrow and by
-integers, and the rest is joined afterwards, in that order. Duplicates are looked for by point: where a point has as many
-distinct starts as readings there are none. Polars has no SHA-256, so pseudonyms are made in Python, once for each id.
+Ids stay the categories that they are in the files; what holds for a point is found once a point; sorts are narrow and
+by integers, and the rest is joined afterwards, in that order. Duplicates are looked for by point: where a point has as
+many distinct starts as readings there are none. Polars has no SHA-256, so pseudonyms are made in Python, once an id.
 """
 
 from pathlib import Path
@@ -86,9 +86,7 @@ def _make_points(job: Job, readings: pl.LazyFrame) -> tuple[pl.DataFrame, pl.Dat
         ids.lazy()
         .join(days, how="cross")
         .join(
-            pl.scan_parquet(job.sites).select(
-                pl.col("metering_point_id").cast(pl.Categorical), "site_id", "direction"
-            ),
+            pl.scan_parquet(job.sites).select(pl.col("metering_point_id").cast(pl.Categorical), "site_id", "direction"),
             on="metering_point_id",
             how="left",
         )
@@ -104,8 +102,7 @@ def _make_points(job: Job, readings: pl.LazyFrame) -> tuple[pl.DataFrame, pl.Dat
             _veil(points["metering_point_id"].cast(pl.String), job.subkeys["metering_point"]).alias("metering_point"),
             _veil(points["site_id"], job.subkeys["usage_site"]).alias("site"),
             _veil(points["customer_id"].cast(pl.String), job.subkeys["customer"]).alias("customer"),
-        )
-        .with_columns(
+        ).with_columns(
             pl.int_range(pl.len(), dtype=pl.UInt32).alias("point"),
             pl.col("metering_point_id").cast(pl.String).rank("dense").cast(pl.UInt32).alias("id_place"),
             pl.col("metering_point").rank("dense").cast(pl.UInt32).alias("pseudonym_place"),

@@ -2,7 +2,7 @@
 
 The blocks are walked by ``avro_blocks`` before anything is decoded, since the decoder, DataFusion, accepts files that
 are cut short. Two kinds of damage the format itself does not show: a file cut exactly between two blocks is whole to
-everybody, and a byte flipped inside a block that has no checksum (``null``, ``deflate``, and ``zstandard`` as most write
+everybody, and a byte flipped inside a block without a checksum (``null``, ``deflate``, and ``zstandard`` as most write
 it) is found only if the block no longer decompresses or its records no longer parse.
 """
 
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
 import datafusion
@@ -28,6 +30,8 @@ from pipeline.sources.deliver import Columns, deliver_readings, deliver_series
 
 #: Compressed bytes of blocks that one worker reads: minutes of work at most, and small beside memory.
 SPLIT_BYTES = 64 << 20
+#: Seconds without a batch after which decoding is given up: a batch takes a fraction of one.
+STALL_S = 60.0
 #: Records decoded at a time: of series, some hundred readings each; of single readings.
 _SERIES_RECORDS, _READING_RECORDS = 8_192, 262_144
 
@@ -114,6 +118,29 @@ def _deliver(batch: pa.RecordBatch, resolution: _Resolution, first_row: int) -> 
 
 
 def _decode(content: bytes, resolution: _Resolution, split: Split) -> Iterator[pa.RecordBatch]:
+    """Decode in a thread of its own, for the decoder may never come back.
+
+    A block that holds more records than its header counts keeps DataFusion going for ever. Nothing can end it from
+    outside, so it is left alone after ``STALL_S`` without a batch; its thread ends with the process.
+    """
+    batches: Queue[pa.RecordBatch | Exception | None] = Queue(maxsize=2)
+    Thread(target=_decode_into, args=(batches, content, resolution), daemon=True).start()
+    while True:
+        try:
+            batch = batches.get(timeout=STALL_S)
+        except Empty:
+            raise _damaged(split) from None
+        if batch is None:
+            return
+        if isinstance(batch, Exception):
+            # DataFusion raises plain exceptions. Their words may hold values: they are left out.
+            if type(batch) is not Exception:
+                raise batch
+            raise _damaged(split) from None
+        yield batch
+
+
+def _decode_into(batches: "Queue[pa.RecordBatch | Exception | None]", content: bytes, resolution: _Resolution) -> None:
     size = _SERIES_RECORDS if resolution.series else _READING_RECORDS
     context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1).with_batch_size(size))
     # Quoted, since DataFusion would fold the names to lower case.
@@ -121,12 +148,10 @@ def _decode(content: bytes, resolution: _Resolution, split: Split) -> Iterator[p
     try:
         with _private_file(content) as path:
             for batch in context.read_avro(path, file_extension="").select(*names).execute_stream():
-                yield batch.to_pyarrow()
-    except Exception as error:
-        # DataFusion raises plain exceptions; nothing else is called here. Its words may hold values: they are left out.
-        if type(error) is not Exception:
-            raise
-        raise _damaged(split) from None
+                batches.put(batch.to_pyarrow())
+        batches.put(None)
+    except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+        batches.put(error)
 
 
 def _damaged(split: Split) -> BadFileError:

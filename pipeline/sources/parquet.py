@@ -220,7 +220,7 @@ def _find_layout(schema: pa.Schema, path: str, options: ReadOptions) -> _Layout:
     names = [name for name in _TYPES if name in schema.names]
     if "resolution_s" in names and "resolution" in names:
         names.remove("resolution")
-    optional = {"product", "registered_at", "resolution" if "resolution_s" in names else "resolution_s"}
+    optional = {"product", "registered_at", "resolution", *(["resolution_s"] if "resolution" in names else [])}
     for name in _TYPES:
         if name not in names and name not in optional:
             raise _wrong_column(path, f"column {name} is missing")

@@ -56,8 +56,8 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
 def test_a_flipped_byte_under_a_checksum_is_refused(tmp_path):
     path = write(tmp_path / "f.parquet", as_table(reading_records(300)), write_page_checksum=True, compression="none")
     content = bytearray(open(path, "rb").read())
-    metadata = pq.read_metadata(path).row_group(0).column(5)
-    content[metadata.data_page_offset + metadata.total_compressed_size // 2] ^= 0xFF
+    column = pq.read_metadata(path).row_group(0).column(5)
+    content[(column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size // 2] ^= 0xFF
     (tmp_path / "flipped.parquet").write_bytes(content)
     with pytest.raises(BadFileError, match="a page of it is damaged"):
         read_file(tmp_path / "flipped.parquet")
