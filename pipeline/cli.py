@@ -18,6 +18,8 @@ from rich.table import Table
 
 from pipeline.errors import MeterveilError
 
+#: Width of tables that no terminal shows: nothing is cut.
+_UNBOUNDED = 100_000
 _EPILOG = "Exit code 0: done. 1: failed, with the reason in one line. 2: wrong usage."
 
 
@@ -375,10 +377,11 @@ def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     table = Table()
     for name, value in (rows[0] if rows else {}).items():
-        table.add_column(name, justify="right" if isinstance(value, int) and not isinstance(value, bool) else "left")
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_as_cell(value) for value in row.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
 
 
 def _as_cell(value: Any) -> str:

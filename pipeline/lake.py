@@ -193,7 +193,7 @@ class Lake:
             raise MeterveilError(
                 "the table's columns are not the policy's",
                 where=dataset.name,
-                remedy=f"derive it again: meterveil rebuild --dataset {dataset.name}",
+                remedy="ingest by the policy that it was made with, or into another lake",
             )
 
 

@@ -79,7 +79,7 @@ READINGS = {
     "0 bytes": (lambda folder, _: write(folder / "a.avro", b""), "is empty (0 bytes)"),
     "cut short": (lambda folder, retailer: cut(folder, retailer, slice(-100)), "byte"),
     "header only": (lambda folder, retailer: cut(folder, retailer, slice(40)), "byte"),
-    "damaged block": (damage, "bytes"),
+    "damaged block": (damage, "byte"),
     "other columns": (lambda folder, _: other_columns(folder / "a.parquet"), "metering_point"),
     "cut Parquet": (
         lambda folder, _: write(folder / "b.parquet", other_columns(folder / "a.parquet").read_bytes()[:-5]),

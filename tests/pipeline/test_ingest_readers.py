@@ -73,13 +73,20 @@ def test_all_readers_agree(fleet_run, table):
         assert all(found[column].equals(scanned[column]) for column in found.schema.names), name
 
 
-@pytest.mark.parametrize(
-    "table", ["operational.readings", "operational.billing_daily", "analytics.readings", "analytics.daily"]
-)
+@pytest.mark.parametrize("table", ["operational.readings", "analytics.readings", "analytics.daily"])
 def test_every_table_of_energy_adds_up_to_the_truth(fleet_run, table):
     for read in (scan_iceberg, *READERS.values()):
         total = pc.sum(plain(read(fleet_run.lake, table))["energy"]).as_py()
         assert int(total * 1_000_000) == fleet_run.truth["energy_final_mwh"]
+
+
+def test_billing_has_the_energy_of_every_contracted_point_and_no_other(fleet_run):
+    readings = scan_iceberg(fleet_run.lake, "operational.readings")
+    contracted = readings.filter(pc.is_valid(readings["contract_id"]))
+    billed = scan_iceberg(fleet_run.lake, "operational.billing_daily")
+    assert 0 < len(contracted) < len(readings)
+    assert pc.sum(billed["energy"]).as_py() == pc.sum(contracted["energy"]).as_py()
+    assert billed["contract_id"].null_count == 0
 
 
 @pytest.mark.parametrize("table", ["operational.readings", "analytics.daily"])

@@ -77,7 +77,9 @@ def test_words_durations_and_kilowatt_hours(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("kind", [pa.decimal64(14, 6), pa.decimal128(20, 9), pa.decimal128(38, 2), pa.decimal256(60, 8)])
+@pytest.mark.parametrize(
+    "kind", [pa.decimal64(14, 6), pa.decimal128(20, 9), pa.decimal128(38, 2), pa.decimal256(60, 8)]
+)
 def test_decimals_are_exact_and_bounded(tmp_path, kind):
     values = [decimal.Decimal("99999999.99"), decimal.Decimal("-0.25"), None, decimal.Decimal("0.00")]
     table = replace(as_table(reading_records(4)), "energy", pa.array(values, kind))

@@ -170,7 +170,12 @@ def test_the_first_fault_in_order_of_precedence_is_named():
 
 
 def test_rejected_readings_are_shown_as_text():
-    batch = fold([("A", "P", slot, 900, 7, energy, status) for slot, (energy, status) in enumerate([(1, 5), (640_000, 3), (0, 0)])])
+    batch = fold(
+        [
+            ("A", "P", slot, 900, 7, energy, status)
+            for slot, (energy, status) in enumerate([(1, 5), (640_000, 3), (0, 0)])
+        ]
+    )
     rejected = reject_readings(batch, np.array([0, 0]), np.array([1, 2]), Reason.OFF_GRID)
     rejected.validate(full=True)
     assert rejected.to_pylist()[0] == {
@@ -199,6 +204,8 @@ def test_sliced_batches_work_like_whole_ones():
     assert flat_energy(part).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(86_400, "P1D"), (3_600, "PT1H"), (900, "PT15M"), (61, "PT61S"), (0, "PT0S")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(86_400, "P1D"), (3_600, "PT1H"), (900, "PT15M"), (61, "PT61S"), (0, "PT0S")]
+)
 def test_resolutions_as_text(seconds, text):
     assert render_field("resolution", pa.array([seconds, None], pa.int32())).to_pylist() == [text, None]
