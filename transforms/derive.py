@@ -184,7 +184,7 @@ def _sort_by(name: str, rows: Rows) -> Rows:
     interleave: such groups are taken apart into single readings first.
     """
     key = rows.columns[name]
-    halves = np.frombuffer(key.buffers()[1], ">u8")[2 * key.offset :].reshape(-1, 2)
+    halves = np.frombuffer(key.buffers()[1], ">u8")[2 * key.offset :].reshape(-1, 2).astype(np.uint64)
     if rows.lengths is None or rows.starts is None:
         return rows.select(np.lexsort((halves[:, 1], halves[:, 0])))
     begin, end = (_starts(rows, at) for at in (rows.starts, rows.starts + rows.lengths - 1))

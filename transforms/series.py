@@ -28,17 +28,17 @@ _TIME = SERIES_SCHEMA.field("start").type
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Good readings, one an element, in the order of their file.
+    """Readings, one an element, in the order of their file.
 
     Attributes:
-        metering_point_id: dictionary<int32, string>, canonical, equal ids having equal codes.
+        metering_point_id: dictionary<int32, string>, equal ids having equal codes.
         product: dictionary<int32, string>, likewise.
         start: int64, microseconds UTC.
         resolution_s: int32, seconds.
         registered_at: int64, microseconds UTC.
         energy: int64, milliwatt-hours, 0 under MISSING.
         status: int8, ``schemas.status.Status``.
-        row: int64, where each stands in its file, from 1.
+        row: int64, where each stands in its file, from 1, ascending.
     """
 
     metering_point_id: pa.DictionaryArray
@@ -99,7 +99,8 @@ def fold_long(readings: Readings) -> pa.RecordBatch:
         readings.registered_at,
     ):
         follows &= column[1:] == column[:-1]
-    follows &= readings.row[1:] - readings.row[:-1] == 1
+    if readings.row[-1] - readings.row[0] != count - 1:
+        follows &= np.diff(readings.row) == 1
     first = np.flatnonzero(np.concatenate(([True], ~follows)))
     return build_series(
         metering_point_id=readings.metering_point_id.take(pa.array(first)),
@@ -116,14 +117,16 @@ def fold_long(readings: Readings) -> pa.RecordBatch:
 def regroup(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Make long series of short ones: sort series by point, product, resolution, registration and start, and join them.
 
-    For input that is sorted by time instead of by point; points and products come in the order of their first series. A batch whose series are long already is returned as it is.
+    For input that is sorted by time instead of by point; points and products come in the order of their first series.
+    A batch whose series are long already is returned as it is.
+
     A joined series keeps the row of its first part, so that rows no longer lead to readings: regroup after validation.
     """
     offsets = series_offsets(batch)
     if batch.num_rows * LONG_ENOUGH <= offsets[-1]:
         return batch
-    ids = _encode(batch.column("metering_point_id"))
-    products = _encode(batch.column("product"))
+    ids = encode_text(batch.column("metering_point_id"))
+    products = encode_text(batch.column("product"))
     start, registered_at = (as_int64(batch.column(name)) for name in ("start", "registered_at"))
     resolution_s = batch.column("resolution_s").to_numpy()
     keys = (ids.indices.to_numpy(), products.indices.to_numpy(), resolution_s, registered_at)
@@ -278,14 +281,15 @@ def flat_status(batch: pa.RecordBatch) -> NDArray[np.int8]:
 
 
 def _recode(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.DictionaryArray:
-    encoded = _encode(array)
+    encoded = encode_text(array)
     changed = change(encoded.dictionary).dictionary_encode()
     if len(changed.dictionary) == len(encoded.dictionary) and changed.dictionary.equals(encoded.dictionary):
         return encoded
     return pa.DictionaryArray.from_arrays(changed.indices.take(encoded.indices), changed.dictionary)
 
 
-def _encode(array: pa.Array) -> pa.DictionaryArray:
+def encode_text(array: pa.Array) -> pa.DictionaryArray:
+    """Encode strings as dictionary<int32, string>; a null becomes the empty string."""
     if not pa.types.is_dictionary(array.type) or array.null_count or array.dictionary.null_count:
         return array.cast(pa.string()).fill_null("").dictionary_encode()
     if array.type != pa.dictionary(pa.int32(), pa.string()):
