@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench constraints clean
+.PHONY: help setup demo test lint bench bench-kernels bench-compare bench-national constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## install meterveil and its tools into .venv/ (a minute or two, once)
 
@@ -61,12 +61,27 @@ lint: setup ## check style, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup ## run the benchmarks
-	$(BIN)/pytest benchmarks --benchmark-only
+.venv/benched: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+SCALE ?= full
+bench: .venv/benched ## the whole job beside its peers; SCALE=small ends in five minutes
+	$(BIN)/python -m benchmarks.run --scale $(SCALE)
+
+KERNELS = $(BIN)/pytest benchmarks --benchmark-only --benchmark-storage=benchmarks/results/kernels
+bench-kernels: setup ## what each step of the core costs, kept as the baseline
+	$(KERNELS) --benchmark-save=baseline
+
+bench-compare: setup ## what moved since the baseline
+	$(KERNELS) --benchmark-compare --benchmark-compare-fail=min:25%
+
+bench-national: .venv/benched ## one day of every meter of Finland (15 minutes, 5 GB of disk)
+	$(BIN)/python -m benchmarks.national
 
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,lint]'
 	{ grep '^#' constraints.txt; build/newest/bin/pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

@@ -28,6 +28,7 @@ def measure(benchmark: Any) -> Measure:
     return run
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which ends the session where a comparison fails
 def pytest_terminal_summary(config: pytest.Config) -> None:
     """Print the table: nanoseconds for one reading or one id, one thread."""
     session = getattr(config, "_benchmarksession", None)

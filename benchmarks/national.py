@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Usage, count_bytes, describe_machine, ingest, meterveil, python, run_process
-from benchmarks.run import RESULTS, work_folder
+from benchmarks.run import RESULTS, open_console, work_folder
 from pipeline.totals import Totals, check_conservation
 
 #: An ordinary day of 24 hours.
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.keep and not arguments.work:
         parser.error("--keep needs --work")
-    console = Console(soft_wrap=True)
+    console = open_console()
     sizes = [*(points for points in SCALING if points < arguments.points), arguments.points]
     measured = []
     with nullcontext(arguments.work) if arguments.keep else work_folder(arguments.work) as work:
@@ -54,12 +54,12 @@ def _measure_day(points: int, work: Path, console: Console) -> dict[str, Any]:
     source, lake, scratch = (work / f"{name}-{points}" for name in ("fleet", "lake", "snapshot"))
     generated = None
     if not (source / "truth.json").exists():
-        console.print(f"{points:,} points: generating into {source}", highlight=False)
+        console.print(f"{points:,} points: generating into {source}")
         options = ("--points", str(points), "--days", "1", "--start", str(DAY), "--format", "parquet")
         generated = run_process(meterveil("generate", *options, "--out", source))
         keys = ("--keyset", source / "keyset.json", "--kek", source / "kek.bin")
         run_process(meterveil("keys", "create", *keys))
-    console.print(f"{points:,} points: ingesting into {lake}", highlight=False)
+    console.print(f"{points:,} points: ingesting into {lake}")
     ingested = run_process(ingest(source, lake))
     record = json.loads(lake.with_suffix(".json").read_text())
     truth = json.loads((source / "truth.json").read_text())
@@ -125,8 +125,8 @@ def _print(measured: list[dict[str, Any]], console: Console) -> None:
             f"{day['bytes_out'] / 1e6:,.0f}",
         )
     console.print(table)
-    console.print(f"conservation: {measured[-1]['conservation']}", highlight=False)
-    console.print("snapshot s is measured alone; wall s has it in it", highlight=False)
+    console.print(f"conservation: {measured[-1]['conservation']}")
+    console.print("snapshot s is measured alone; wall s has it in it")
 
 
 if __name__ == "__main__":

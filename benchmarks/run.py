@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="full", help="small: 2 M readings; full: 20 M (full)")
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
     arguments = parser.parse_args()
-    console = Console(soft_wrap=True)
+    console = open_console()
     with work_folder(arguments.work) as work:
         results = _measure(arguments.scale, work, console)
     results = {"scale": arguments.scale, **results, **describe_machine()}
@@ -64,6 +64,12 @@ def main() -> None:
     (RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "latest.svg").write_text(_draw(results))
     _print(results, console)
+
+
+def open_console() -> Console:
+    """Open a console on which the tables have room, in a log too."""
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(soft_wrap=True, highlight=False, width=140)
 
 
 @contextmanager
@@ -101,7 +107,7 @@ def _measure(scale: str, work: Path, console: Console) -> dict[str, Any]:
                 in_order = ["--sorted"] if entrant.in_order else []
                 run["verified"] = json.loads(run_process(python("benchmarks.verify", lake, out, *in_order)).output)
             runs[entrant.name].append(run | {"readings": readings[entrant.points]})
-            console.print(f"round {turn + 1}: {entrant.name} {run['seconds']:.2f} s", highlight=False)
+            console.print(f"round {turn + 1}: {entrant.name} {run['seconds']:.2f} s")
             shutil.rmtree(out)
     return {
         "ratios": _compare(runs, 0),
@@ -181,7 +187,7 @@ def _print(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     for name, reason in results["skipped"].items():
         console.print(f"{name} was skipped: {reason}")
-    console.print(f"written: {RESULTS / 'latest.json'} and latest.svg", highlight=False)
+    console.print(f"written: {RESULTS / 'latest.json'} and latest.svg")
 
 
 def _draw(results: dict[str, Any]) -> str:

@@ -288,7 +288,7 @@ def _init(arguments: argparse.Namespace) -> None:
 def _ingest(arguments: argparse.Namespace) -> None:
     from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
     from pipeline.sources.base import ReadOptions
-    from pipeline.summary import print_record, show_progress
+    from pipeline.summary import print_description, print_record, show_progress
 
     if fault := find_option_fault(arguments.beam_options):
         build_parser().error(fault)
@@ -316,7 +316,10 @@ def _ingest(arguments: argparse.Namespace) -> None:
     )
     if arguments.dry_run:
         description = describe_ingest(request)
-        print(json.dumps(description, indent=2))
+        if arguments.json:
+            print(json.dumps(description, indent=2))
+        else:
+            print_description(description, Console(soft_wrap=True))
         return
     started = time.monotonic()
     with show_progress("ingesting"):

@@ -76,6 +76,37 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
     )
 
 
+def print_description(description: dict[str, Any], console: Console) -> None:
+    """Print what an ingestion would do: files, cells, tables and policy."""
+    files = Table(title="Would read", title_justify="left")
+    for column in ("file", "format", "parts", "readings"):
+        files.add_column(column, justify="right" if column in ("parts", "readings") else "left", overflow="fold")
+    for file in description["files"]:
+        if "problem" in file:
+            files.add_row(file["name"], "can't be read", "", "")
+        else:
+            files.add_row(file["name"], file["format"], str(file["parts"]), f"{file['readings']:,}")
+    console.print(files)
+    days = Table(title="Into", title_justify="left")
+    for column in ("local date", "cells", "readings"):
+        days.add_column(column, justify="left" if column == "local date" else "right")
+    by_day: dict[str, list[int]] = {}
+    for cell in description["cells"]:
+        by_day.setdefault(cell["local_date"], []).append(cell["readings"])
+    for day, readings in by_day.items():
+        days.add_row(day, str(len(readings)), f"{sum(readings):,}")
+    console.print(days)
+    quarantined = ", ".join(f"{count:,} {reason}" for reason, count in description["quarantined"].items())
+    state = "there already" if description["lake_exists"] else "to be made"
+    for line in (
+        f"{description['readings']:,} readings; quarantined: {quarantined or 'none'}",
+        f"lake {description['lake']}, {state}: {description['bucket_count']} buckets, {description['time_zone']}",
+        f"policy {description['policy_digest'][:16]}…: {', '.join(description['datasets'])}",
+        "nothing was written",
+    ):
+        console.print(line, highlight=False)
+
+
 _LINES = (
     ("delivered", "delivered"),
     ("quarantined", "quarantined"),

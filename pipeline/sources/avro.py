@@ -15,25 +15,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from typing import Any
 
 import datafusion
+import fastavro
 import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import BadFileError
-from pipeline.sources.avro_blocks import MAGIC, read_header, walk_blocks
+from pipeline.sources.avro_blocks import MAGIC, Header, Records, pack_single, read_header, unpack_blocks, walk_blocks
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.deliver import Columns, deliver_readings, deliver_series
 
 #: Compressed bytes of blocks that one worker reads: minutes of work at most, and small beside memory.
 SPLIT_BYTES = 64 << 20
-#: Seconds without a batch after which decoding is given up: a batch takes a fraction of one.
-STALL_S = 60.0
-#: Records decoded at a time: of series, some hundred readings each; of single readings.
-_SERIES_RECORDS, _READING_RECORDS = 8_192, 262_144
+#: Bytes of records decoded at a time: about two million readings in series, 150,000 single ones.
+_BATCH_BYTES = 8 << 20
 
 #: Writer's types that a reader's type accepts (Avro specification, schema resolution).
 _PROMOTIONS = {"string": ("string", "bytes"), "long": ("long", "int"), "int": ("int",)}
@@ -85,7 +82,7 @@ class AvroSource:
                 if block.stop - start >= split_bytes:
                     splits.append(Split(path, self.name, digest, start, block.stop, first_row, count))
                     start, count, first_row = block.stop, 0, first_row + count
-            if count:
+            if start < len(data):
                 splits.append(Split(path, self.name, digest, start, len(data), first_row, count))
         return splits
 
@@ -98,12 +95,12 @@ class AvroSource:
         del options
         with _mapped(split.path) as data:
             header = read_header(data, split.path)
-            content = data[: header.length] + data[split.start : split.stop]
-        resolution = _resolve(header.schema, split.path)
-        row = split.first_row
-        for batch in _decode(content, resolution, split):
-            yield _deliver(batch, resolution, row)
-            row += batch.num_rows
+            resolution = _resolve(header.schema, split.path)
+            row = split.first_row
+            for records in unpack_blocks(data, header, split.path, split.start, split.stop, _BATCH_BYTES):
+                for batch in _decode(header, records, resolution, split):
+                    yield _deliver(batch, resolution, row)
+                    row += batch.num_rows
         if row - split.first_row != split.rows:
             raise _damaged(split)
 
@@ -117,41 +114,29 @@ def _deliver(batch: pa.RecordBatch, resolution: _Resolution, first_row: int) -> 
     return deliver(columns, columns.as_delivered())
 
 
-def _decode(content: bytes, resolution: _Resolution, split: Split) -> Iterator[pa.RecordBatch]:
-    """Decode in a thread of its own, for the decoder may never come back.
+def _decode(header: Header, records: Records, resolution: _Resolution, split: Split) -> Iterator[pa.RecordBatch]:
+    """Decode records in one batch of exactly as many as their blocks count.
 
-    A block that holds more records than its header counts keeps DataFusion going for ever. Nothing can end it from
-    outside, so it is left alone after ``STALL_S`` without a batch; its thread ends with the process.
+    The batch size is what ends the decoding of good records (see ``pack_single``); bytes that are left behind it either
+    do not parse or make a second batch.
     """
-    batches: Queue[pa.RecordBatch | Exception | None] = Queue(maxsize=2)
-    Thread(target=_decode_into, args=(batches, content, resolution), daemon=True).start()
-    while True:
-        try:
-            batch = batches.get(timeout=STALL_S)
-        except Empty:
-            raise _damaged(split) from None
-        if batch is None:
-            return
-        if isinstance(batch, Exception):
-            # DataFusion raises plain exceptions. Their words may hold values: they are left out.
-            if type(batch) is not Exception:
-                raise batch
-            raise _damaged(split) from None
-        yield batch
-
-
-def _decode_into(batches: "Queue[pa.RecordBatch | Exception | None]", content: bytes, resolution: _Resolution) -> None:
-    size = _SERIES_RECORDS if resolution.series else _READING_RECORDS
-    context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1).with_batch_size(size))
+    if not records.content and not records.count:
+        return
+    config = datafusion.SessionConfig().with_target_partitions(1).with_batch_size(max(1, records.count))
     # Quoted, since DataFusion would fold the names to lower case.
     names = [datafusion.col(f'"{name}"') for name in resolution.sources.values()]
     try:
-        with _private_file(content) as path:
-            for batch in context.read_avro(path, file_extension="").select(*names).execute_stream():
-                batches.put(batch.to_pyarrow())
-        batches.put(None)
-    except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-        batches.put(error)
+        with _private_file(pack_single(header, records)) as path:
+            frame = datafusion.SessionContext(config).read_avro(path, file_extension="").select(*names)
+            batches = [batch.to_pyarrow() for batch in frame.execute_stream()]
+    except Exception as error:
+        # DataFusion raises plain exceptions. Their words may hold values: they are left out.
+        if type(error) is not Exception:
+            raise
+        raise _damaged(split) from None
+    if sum(batch.num_rows for batch in batches) != records.count:
+        raise _damaged(split)
+    yield from batches
 
 
 def _damaged(split: Split) -> BadFileError:
@@ -192,6 +177,10 @@ def _resolve(writer: Any, path: str) -> _Resolution:
     Raises:
         BadFileError: naming the field that does not resolve.
     """
+    try:
+        fastavro.parse_schema(writer)
+    except Exception:  # noqa: BLE001 - whatever a broken schema trips over
+        raise _wrong_schema(path, "it is no Avro schema") from None
     if not isinstance(writer, dict) or writer.get("type") != "record":
         raise _wrong_schema(path, "its records are no records of readings")
     written = {field["name"]: field["type"] for field in writer["fields"]}

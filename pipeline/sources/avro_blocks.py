@@ -1,14 +1,19 @@
-"""The outside of an Avro container file: header, block headers, sync markers and exact end. Decodes no record."""
+"""The outside of an Avro container file: header, blocks, sync markers and exact end. Decodes no record."""
 
+import bz2
 import json
-from collections.abc import Iterator
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import cramjam
+from backports import zstd
 
 from pipeline.errors import BadFileError
 
 MAGIC = b"Obj\x01"
-CODECS = ("null", "deflate", "snappy", "zstandard", "bzip2", "xz")
 _SYNC_BYTES = 16
 #: A long takes at most ten bytes of seven bits.
 _LONGEST_VARINT = 10
@@ -38,6 +43,14 @@ class Block:
 
     start: int
     stop: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of some blocks, decompressed, and how many the blocks' headers say they are."""
+
+    content: bytes
     count: int
 
 
@@ -113,18 +126,95 @@ def walk_blocks(data: Any, header: Header, path: str) -> Iterator[Block]:
     Raises:
         BadFileError: a block that is cut short, a count or size that can't be, a wrong sync marker.
     """
-    walker = _Walker(data, path, header.length)
-    while walker.position < len(data):
+    for block, _ in _walk(data, header, path, header.length, len(data)):
+        yield block
+
+
+def unpack_blocks(data: Any, header: Header, path: str, start: int, stop: int, target: int) -> Iterator[Records]:
+    """Decompress the blocks between two block edges, joined to at least ``target`` bytes of records.
+
+    Raises:
+        BadFileError: a block that does not decompress, or fails the checksum of its codec.
+    """
+    unpack = CODECS[header.codec]
+    parts: list[bytes] = []
+    size = count = 0
+    for block, content in _walk(data, header, path, start, stop):
+        try:
+            parts.append(unpack(data[content : block.stop - _SYNC_BYTES]))
+        except Exception:  # noqa: BLE001 - every codec has errors of its own
+            raise BadFileError(
+                "the block that starts here does not decompress", where=f"{path}, byte {block.start}", remedy=_REMEDY
+            ) from None
+        size, count = size + len(parts[-1]), count + block.count
+        if size >= target:
+            yield Records(b"".join(parts), count)
+            parts, size, count = [], 0, 0
+    if parts:
+        yield Records(b"".join(parts), count)
+
+
+def pack_single(header: Header, records: Records) -> bytes:
+    """Make a container file of one uncompressed block, whose header counts more records than there can be.
+
+    A decoder that stops at a count too low might wait for ever for the bytes behind it to go away; with one too high,
+    it has to come to the end of the bytes. How many records there are is for the caller to compare.
+    """
+    entries = {"avro.schema": json.dumps(header.schema).encode(), "avro.codec": b"null"}
+    pieces = [MAGIC, _varint(len(entries))]
+    for key, value in entries.items():
+        pieces += [_varint(len(key)), key.encode(), _varint(len(value)), value]
+    size = len(records.content)
+    # A record takes at least one byte, so there are fewer than this.
+    pieces += [_varint(0), header.sync, _varint(size + 1), _varint(size), records.content, header.sync]
+    return b"".join(pieces)
+
+
+def _walk(data: Any, header: Header, path: str, start: int, stop: int) -> Iterator[tuple[Block, int]]:
+    """Walk over blocks; with each comes the first byte of its content."""
+    walker = _Walker(data, path, start)
+    while walker.position < stop:
         start = walker.position
         count = walker.take_long("block header")
         size = walker.take_long("block header")
-        if count < 0 or (count > 0 and size <= 0):
+        if count < 0 or (count > 0 and size == 0):
             raise walker.fail("the block's count of records can't be", start)
         # The block's own bytes are not touched: only their end has to be there.
         if size < 0 or walker.position + size + _SYNC_BYTES > len(data):
             raise walker.fail("the file ends inside the block that starts here", start)
+        content = walker.position
         walker.position += size
         marker = walker.position
         if walker.take(_SYNC_BYTES, "sync marker") != header.sync:
             raise walker.fail("the sync marker is wrong", marker)
-        yield Block(start, walker.position, count)
+        yield Block(start, walker.position, count), content
+
+
+def _varint(value: int) -> bytes:
+    """Write a long that is not negative (Avro specification, binary encoding)."""
+    rest = value << 1
+    encoded = bytearray()
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _unpack_snappy(content: bytes) -> bytes:
+    """Decompress a snappy block, which ends with the big-endian CRC-32 of what it holds."""
+    unpacked = bytes(cramjam.snappy.decompress_raw(content[:-4]))
+    if zlib.crc32(unpacked).to_bytes(4, "big") != content[-4:]:
+        raise ValueError("checksum")
+    return unpacked
+
+
+#: Codec to its decompression.
+CODECS: dict[str, Callable[[bytes], bytes]] = {
+    "null": bytes,
+    "deflate": lambda content: zlib.decompress(content, wbits=-zlib.MAX_WBITS),
+    "snappy": _unpack_snappy,
+    "zstandard": zstd.decompress,
+    "bzip2": bz2.decompress,
+    "xz": lzma.decompress,
+}

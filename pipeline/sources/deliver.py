@@ -20,14 +20,19 @@ from transforms.series import (
     canonical_ids,
     canonical_products,
     drop_readings,
+    encode_text,
     find_mangled,
     fold_long,
+    series_offsets,
 )
 
 Mask = NDArray[np.bool_]
 
 #: Times outside 1970-2199 are no times of a meter: sentinels such as the year 9999 would stretch every calendar.
 _EARLIEST, _LATEST = (int(np.datetime64(year, "us").astype(np.int64)) for year in ("1970", "2200"))
+_TIME = pa.timestamp("us", "UTC")
+_HEAD_COLUMNS = ("metering_point_id", "product", "start", "resolution_s", "registered_at")
+#: The same, by the names under which quarantine shows them.
 _HEAD_FIELDS = ("metering_point_id", "product", "start", "resolution", "registered_at")
 
 
@@ -90,20 +95,26 @@ def deliver_readings(
         delivered: the fields as they stood in the file, by ``TEXT_FIELDS``, for what is set aside.
         faults: what only the source can see (ambiguous or impossible local times), as masks.
     """
-    head, values = _check_head(columns), _check_values(columns.energy, columns.status)
-    found = _unite(head.faults, values.faults, faults or {})
-    readings = Readings(
-        metering_point_id=head.ids,
-        product=head.products,
-        start=head.start,
-        resolution_s=head.resolution_s,
-        registered_at=head.registered_at,
-        energy=values.energy,
-        status=values.status,
-        row=columns.row,
+    values = _check_values(columns.energy, columns.status)
+    # Folded as they stand, so that what a series has in common is looked at once a series.
+    raw = fold_long(
+        Readings(
+            metering_point_id=encode_text(columns.metering_point_id),
+            product=encode_text(columns.product),
+            start=_fill(columns.start.cast(_TIME).view(pa.int64()), _EARLIEST - 1),
+            resolution_s=_fill(columns.resolution_s, 0).clip(0, DAY_S + 1).astype(np.int32, copy=False),
+            registered_at=_fill(columns.registered_at.cast(_TIME).view(pa.int64()), _EARLIEST - 1),
+            energy=values.energy,
+            status=values.status,
+            row=columns.row,
+        )
     )
+    offsets = series_offsets(raw)
+    head = _check_head(*(raw.column(name) for name in _HEAD_COLUMNS))
+    batch = _build(head, raw.column("row").to_numpy(), offsets, values)
+    found = _unite(_of_readings(head.faults, np.diff(offsets)), values.faults, faults or {})
     if not found:
-        return Delivery(fold_long(readings), empty_rejected())
+        return Delivery(batch, empty_rejected())
     codes = name_first_faults(len(columns.row), found)
     bad = np.flatnonzero(codes != ACCEPTED)
     taken = pa.array(bad)
@@ -114,7 +125,7 @@ def deliver_readings(
         codes=codes[bad],
         decoded_energy=values.energy[bad],
     )
-    return Delivery(fold_long(_keep(readings, codes == ACCEPTED)), rejected)
+    return Delivery(drop_readings(batch, codes != ACCEPTED), rejected)
 
 
 def deliver_series(columns: Columns, delivered: Mapping[str, pa.Array]) -> Delivery:
@@ -133,19 +144,11 @@ def deliver_series(columns: Columns, delivered: Mapping[str, pa.Array]) -> Deliv
         rest = deliver_series(*_filter(columns, delivered, ~unequal))
         rejected = _reject_unequal(*_filter(columns, delivered, unequal))
         return Delivery(rest.series, _concat(rejected, rest.rejected))
-    head, values = _check_head(columns), _check_values(columns.energy.flatten(), columns.status.flatten())
+    values = _check_values(columns.energy.flatten(), columns.status.flatten())
+    head = _check_head(*(getattr(columns, name) for name in _HEAD_COLUMNS))
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    batch = build_series(
-        metering_point_id=head.ids,
-        product=head.products,
-        start=head.start,
-        resolution_s=head.resolution_s,
-        registered_at=head.registered_at,
-        row=columns.row,
-        offsets=offsets,
-        values=(values.energy, values.status),
-    )
-    found = _unite({reason: np.repeat(mask, lengths) for reason, mask in head.faults.items()}, values.faults)
+    batch = _build(head, columns.row, offsets, values)
+    found = _unite(_of_readings(head.faults, lengths), values.faults)
     if not found:
         return Delivery(batch.filter(pa.array(lengths > 0)) if (lengths == 0).any() else batch, empty_rejected())
     codes = name_first_faults(len(values.energy), found)
@@ -168,23 +171,20 @@ def translate_words(words: pa.Array, scale: Mapping[str, Status]) -> pa.Array:
 OWN_WORDS = {word: Status[word] for word in STATUS_WORDS}
 
 
-def _check_head(columns: Columns) -> _Head:
-    ids, products = canonical_ids(columns.metering_point_id), canonical_products(columns.product)
-    start, no_start = _bound(columns.start.cast(pa.timestamp("us", "UTC")).view(pa.int64()), _EARLIEST, _LATEST - 1)
-    registered_at, never = _bound(
-        columns.registered_at.cast(pa.timestamp("us", "UTC")).view(pa.int64()), _EARLIEST, _LATEST - 1
-    )
-    resolution_s, odd = _bound(columns.resolution_s, 60, DAY_S)
-    if len(resolution_s) and not odd.any() and (resolution_s == resolution_s[0]).all():
-        odd[:] = not _is_resolution(resolution_s[:1])[0]
-    else:
-        odd |= ~_is_resolution(resolution_s)
+def _check_head(
+    metering_point_id: pa.Array, product: pa.Array, start: pa.Array, resolution_s: pa.Array, registered_at: pa.Array
+) -> _Head:
+    ids, products = canonical_ids(metering_point_id), canonical_products(product)
+    starts, no_start = _bound(start.cast(_TIME).view(pa.int64()), _EARLIEST, _LATEST - 1)
+    registered, never = _bound(registered_at.cast(_TIME).view(pa.int64()), _EARLIEST, _LATEST - 1)
+    seconds, odd = _bound(resolution_s, 60, DAY_S)
+    odd |= ~_is_resolution(seconds)
     return _Head(
         ids,
         products,
-        start,
-        resolution_s.astype(np.int32, copy=False),
-        registered_at,
+        starts,
+        seconds.astype(np.int32, copy=False),
+        registered,
         {
             Reason.UNREADABLE_ROW: no_start | never | odd,
             Reason.MANGLED_IDENTIFIER: find_mangled(ids) | find_mangled(products),
@@ -228,18 +228,28 @@ def _unite(*parts: Mapping[Reason, Mask]) -> dict[Reason, Mask]:
     return united
 
 
-def _keep(readings: Readings, kept: Mask) -> Readings:
-    chosen = pa.array(kept)
-    return Readings(
-        metering_point_id=readings.metering_point_id.filter(chosen),
-        product=readings.product.filter(chosen),
-        start=readings.start[kept],
-        resolution_s=readings.resolution_s[kept],
-        registered_at=readings.registered_at[kept],
-        energy=readings.energy[kept],
-        status=readings.status[kept],
-        row=readings.row[kept],
+def _build(head: _Head, row: NDArray[np.int64], offsets: NDArray[np.int64], values: _Values) -> pa.RecordBatch:
+    return build_series(
+        metering_point_id=head.ids,
+        product=head.products,
+        start=head.start,
+        resolution_s=head.resolution_s,
+        registered_at=head.registered_at,
+        row=row,
+        offsets=offsets,
+        values=(values.energy, values.status),
     )
+
+
+def _of_readings(faults: Mapping[Reason, Mask], lengths: NDArray[np.int64]) -> dict[Reason, Mask]:
+    """Spread faults of series over their readings."""
+    return {reason: np.repeat(mask, lengths) for reason, mask in faults.items() if mask.any()}
+
+
+def _fill(array: pa.Array, value: int) -> NDArray[np.int64]:
+    """Give integers, with a value that is out of bounds for those that are null."""
+    filled: NDArray[np.int64] = (array.fill_null(value) if array.null_count else array).to_numpy()
+    return filled
 
 
 def _list_lengths(lists: pa.Array) -> NDArray[np.int64]:

@@ -154,7 +154,8 @@ def parse_stamp(text: str) -> int:
 def _parse_kwh(text: pa.Array, power: int) -> pa.Array:
     """Parse decimal text with a point: at once where no value has more digits than are kept, else by what it has."""
     try:
-        exact = text.cast(pa.decimal64(18, _PLACES + power))
+        # By way of decimal128: text of many digits overflows decimal64 in silence.
+        exact = text.cast(pa.decimal128(18, _PLACES + power)).cast(pa.decimal64(18, _PLACES + power))
     except pa.ArrowInvalid:
         plain = pc.if_else(pc.match_substring_regex(text, _PLAIN), text, None)
         energy = round_decimals(plain.cast(pa.decimal128(38, 20)), power)

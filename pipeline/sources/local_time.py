@@ -51,6 +51,8 @@ def resolve_local(local: pa.Array, zone: ZoneInfo, groups: NDArray[np.int64]) ->
     again = pc.local_timestamp(early.cast(pa.timestamp("us", zone.key)))
     impossible: Mask = differs & pc.fill_null(pc.not_equal(again, local), False).to_numpy(zero_copy_only=False)
     twice = np.flatnonzero(differs & ~impossible)
+    if twice.size == 0:
+        return Resolved(early, nothing, impossible)
     times = local.fill_null(0).view(pa.int64()).to_numpy()[twice]
     second, known = _tell_passes(times, groups[twice])
     is_late, ambiguous = nothing.copy(), nothing.copy()

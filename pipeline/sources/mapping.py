@@ -130,7 +130,7 @@ def _build(content: dict[str, Any], path: str) -> Mapping:
     if "time_zone" in content:
         try:
             time_zone = ZoneInfo(content["time_zone"])
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             raise _wrong(path, "time_zone is no zone such as Europe/Helsinki") from None
     return Mapping(
         columns=content["columns"],

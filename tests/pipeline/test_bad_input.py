@@ -296,11 +296,11 @@ def test_an_avro_file_cut_anywhere_but_between_blocks_is_found(retailer, tmp_pat
         sizes |= {start + 1, start + 3, (start + end) // 2, end - 17, end - 16, end - 1}
     for size in sorted(sizes):
         path.write_bytes(content[:size])
-        assert_refused(retailer.ingest(path, dry_run=True), "a.avro")
+        assert_refused(retailer.ingest(path, dry_run=True, json=True), "a.avro")
     readings = []
     for end in ends[1:]:  # a file cut there is whole to every reader: fewer readings, which the run record tells
         path.write_bytes(content[:end])
-        readings.append(json.loads(retailer.ingest(path, dry_run=True).out)["readings"])
+        readings.append(json.loads(retailer.ingest(path, dry_run=True, json=True).out)["readings"])
     assert readings == sorted(set(readings))
 
 
@@ -309,10 +309,10 @@ def test_a_parquet_file_cut_anywhere_is_found(retailer, tmp_path):
     assert run("generate", "--points", 20, "--days", 1, "--format", "parquet", "--out", fleet).code == 0
     whole = next((fleet / "readings").iterdir())
     content, path = whole.read_bytes(), tmp_path / "a.parquet"
-    assert json.loads(retailer.ingest(whole, dry_run=True).out)["readings"] > 0
+    assert json.loads(retailer.ingest(whole, dry_run=True, json=True).out)["readings"] > 0
     for size in [1, 3, 4, *np.linspace(5, len(content) - 1, 25).astype(int)]:
         path.write_bytes(content[:size])
-        assert_refused(retailer.ingest(path, dry_run=True), "a.parquet")
+        assert_refused(retailer.ingest(path, dry_run=True, json=True), "a.parquet")
 
 
 # What goes on: bad files by option, bad rows always.
@@ -329,7 +329,7 @@ def test_bad_files_are_listed_and_passed_over_by_option(retailer, tmp_path):
     assert len(told["skipped"]) == 2
     for path, line in zip(("cut.avro", "empty.avro"), told["skipped"], strict=True):
         assert path in line
-    described = json.loads(retailer.ingest(*bad, lake=lake, skip_bad_files=True, dry_run=True).out)
+    described = json.loads(retailer.ingest(*bad, lake=lake, skip_bad_files=True, dry_run=True, json=True).out)
     assert ["problem" in file for file in described["files"]] == [True, True]
 
 
@@ -364,7 +364,7 @@ def test_bad_rows_are_set_aside_with_reason_file_and_row(faulty):
 def test_a_dry_run_tells_and_writes_nothing(faulty, tmp_path):
     before = sorted(faulty.folder.rglob("*"))
     lake = tmp_path / "new"
-    done = faulty.ingest(lake=lake, dry_run=True)
+    done = faulty.ingest(lake=lake, dry_run=True, json=True)
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert not lake.exists()
@@ -374,6 +374,9 @@ def test_a_dry_run_tells_and_writes_nothing(faulty, tmp_path):
     assert told["quarantined"]
     assert len(told["policy_digest"]) == 64
     assert "operational.readings" in told["datasets"]
+    shown = faulty.ingest(lake=lake, dry_run=True).out
+    assert f"{told['readings']:,} readings" in shown
+    assert "nothing was written" in shown
 
 
 # File modes.
