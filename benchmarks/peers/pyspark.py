@@ -69,7 +69,6 @@ def _write_datasets(spark: SparkSession, job: Job) -> None:
         .join(F.broadcast(_find_occupancies(spark, job)), ["metering_point_id", "local_date"], "left")
         .withColumn("site_id", F.coalesce("site_id", "metering_point_id"))
         .withColumn("direction", F.coalesce("direction", F.lit("consumption")))
-        .persist()
     )
     never = F.lit(None).cast("timestamp")
     identified = joined.select(

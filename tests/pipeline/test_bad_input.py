@@ -374,7 +374,7 @@ def test_a_dry_run_tells_and_writes_nothing(faulty, tmp_path):
     assert told["quarantined"]
     assert len(told["policy_digest"]) == 64
     assert "operational.readings" in told["datasets"]
-    shown = faulty.ingest(lake=lake, dry_run=True).out
+    shown = faulty.ingest(lake=lake, dry_run=True).out.decode()
     assert f"{told['readings']:,} readings" in shown
     assert "nothing was written" in shown
 
