@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -27,44 +27,12 @@ from transforms.rows import Rows
 READINGS = "operational.readings"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A data file that a run wrote, and the current file that it takes the place of; flat, to travel as data.
-
-    Attributes:
-        dataset, path, rows, bytes, sha256, local_date, label: as in ``pipeline.parquet.DataFile``.
-        replaces: path of the current file with this label, or empty.
-    """
-
-    dataset: str
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-    local_date: int | None
-    label: str
-    replaces: str
-
-    @classmethod
-    def of(cls, file: DataFile, replaced: CurrentFile | None) -> "Written":
-        """Note what a new file takes the place of."""
-        return cls(
-            file.dataset, file.path, file.rows, file.bytes, file.sha256, file.local_date, file.label,
-            replaced.path if replaced else "",
-        )  # fmt: skip
-
-    @property
-    def file(self) -> DataFile:
-        """The data file alone."""
-        return DataFile(self.dataset, self.path, self.rows, self.bytes, self.sha256, self.local_date, self.label)
-
-
 def label_of(cell: Cell) -> str:
     """Name a cell in labels of data files: ``20541/00007``."""
     return f"{cell.local_date}/{cell.bucket:05d}"
 
 
-def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[list[Written], Totals]:
+def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[list[DataFile], Totals]:
     """Fold the frames of a cell into its current rows and write every dataset of the cell that is not in step.
 
     Rows that come out as they were are not written again. A dataset is in step with them if its file says that it
@@ -85,12 +53,12 @@ def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[lis
     after = len(state), int(as_int64_units(state["energy"].combine_chunks()).sum())
     changed = base is None or not _same_rows(base, state)
     written = []
-    path = "" if replaced is None else replaced.path
+    path = path_of(replaced)
     if changed:
         dataset = run.plan.datasets[READINGS]
         path = run.new_data_path(dataset, label)
         file = write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id))
-        written.append(Written.of(file, replaced))
+        written.append(replace(file, replaces=path_of(replaced)))
     written += _derive_cell(run, cell, grids, points, rows, name_source(path))
     return written, Totals.of_fold(tally, *after, changed=bool(written))
 
@@ -104,6 +72,11 @@ def find_points(run: OpenRun, cell: Cell, ids: pa.Array) -> Points:
     return Points(every, place, join_occupancy(every, cell.local_date, run.reference.points(cell.bucket), occupancies))
 
 
+def path_of(current: CurrentFile | None) -> str:
+    """Give the path of a current file, or an empty one where there is none."""
+    return "" if current is None else current.path
+
+
 def name_source(path: str) -> str:
     """Name an operational data file where its name must not stand: the SHA-256 of the name, which is random, hex."""
     return hashlib.sha256(path.rpartition("/")[2].encode()).hexdigest()
@@ -111,7 +84,7 @@ def name_source(path: str) -> str:
 
 def _derive_cell(
     run: OpenRun, cell: Cell, grids: CellGrids, points: Points, readings: Rows, source: str
-) -> Iterator[Written]:
+) -> Iterator[DataFile]:
     """Derive and write every dataset of the cell, but the state itself and those that are in step with it."""
     label, local_date = label_of(cell), to_date(cell.local_date)
     for view in ("readings", "daily"):
@@ -128,7 +101,7 @@ def _derive_cell(
         for dataset, footer in stale:
             table = derive(dataset, rows, run.subkeys(dataset, local_date))
             file = write_data_file(table, dataset, run.new_data_path(dataset, label), footer)
-            yield Written.of(file, run.current[dataset.name].get(label))
+            yield replace(file, replaces=path_of(run.current[dataset.name].get(label)))
 
 
 def _is_in_step(current: CurrentFile | None, footer: Mapping[str, str]) -> bool:

@@ -9,11 +9,11 @@ from importlib.metadata import version
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 
-from pipeline.cells import READINGS, Written
+from pipeline.cells import READINGS
 from pipeline.context import OpenRun
 from pipeline.errors import MeterveilError
 from pipeline.iceberg import replace_files
-from pipeline.parquet import write_data_file
+from pipeline.parquet import DataFile, write_data_file
 from pipeline.totals import Totals, add_totals, check_conservation
 from transforms.plan import Dataset
 
@@ -46,7 +46,7 @@ class RunOutcome:
         problems: a line for every input file that was skipped.
     """
 
-    written: Sequence[Written]
+    written: Sequence[DataFile]
     totals: Sequence[Totals]
     inputs: Sequence[tuple[str, str]]
     problems: Sequence[str]
@@ -82,7 +82,7 @@ def _commit_order(dataset: Dataset) -> tuple[int, str]:
     return {"quarantine": 2}.get(dataset.view, 1), dataset.name
 
 
-def _check_rows(run: OpenRun, written: Sequence[Written], totals: Totals) -> None:
+def _check_rows(run: OpenRun, written: Sequence[DataFile], totals: Totals) -> None:
     """Check that the files hold the rows that the fold counted."""
     state = [file for file in written if file.dataset == READINGS]
     current = run.current[READINGS]
@@ -125,14 +125,14 @@ def _is_committed(table: object, run_id: str) -> bool:
     return any(snapshot.summary and snapshot.summary.get("meterveil.run") == run_id for snapshot in snapshots)
 
 
-def _commit_table(run: OpenRun, dataset: Dataset, written: Sequence[Written]) -> int | None:
+def _commit_table(run: OpenRun, dataset: Dataset, written: Sequence[DataFile]) -> int | None:
     """Commit one table; its snapshot afterwards, or None while it has none."""
     table = run.lake.table(dataset.name)
     if written and not _is_committed(table, run.context.run_id):
         summary = {"meterveil.run": run.context.run_id, "meterveil.policy": run.plan.digest}
         summary |= {"meterveil.key": run.keyset.primary.info.id, "meterveil.reference": run.context.reference}
         try:
-            replace_files(table, [file.file for file in written], [f.replaces for f in written if f.replaces], summary)
+            replace_files(table, written, [file.replaces for file in written if file.replaces], summary)
         except CommitFailedException as error:
             raise MeterveilError(
                 "another run committed at the same moment", where=dataset.name, remedy="run it again"
@@ -170,7 +170,7 @@ def _describe_run(
     }
 
 
-def _write_record(run: OpenRun, record: dict[str, object]) -> Written:
+def _write_record(run: OpenRun, record: dict[str, object]) -> DataFile:
     dataset = run.plan.datasets[RUNS]
     row = {
         **{name: record[name] for name in ("run_id", "command", "outcome", "policy_digest", "code_version", "key_id")},
@@ -181,4 +181,4 @@ def _write_record(run: OpenRun, record: dict[str, object]) -> Written:
     }
     columns = {column.name: pa.array([row[column.source]], column.type) for column in dataset.columns}
     path = run.new_data_path(dataset, run.context.run_id)
-    return Written.of(write_data_file(pa.table(columns), dataset, path, run.footer(dataset, run.context.run_id)), None)
+    return write_data_file(pa.table(columns), dataset, path, run.footer(dataset, run.context.run_id))

@@ -1,12 +1,13 @@
 """Entity datasets: one file per bucket of customers, derived from the reference snapshot and replaced with it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline.cells import Written
+from pipeline.cells import path_of
 from pipeline.context import OpenRun
-from pipeline.parquet import write_data_file
+from pipeline.parquet import DataFile, write_data_file
 from schemas.views import CUSTOMERS
 from transforms.calendar import to_date
 from transforms.derive import derive
@@ -16,7 +17,7 @@ from transforms.rows import Rows
 _UNDATED = to_date(0)
 
 
-def derive_bucket(run: OpenRun, bucket: int) -> Iterator[Written]:
+def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
     """Write the file of one bucket of every entity dataset."""
     label = f"{bucket:05d}"
     customers = run.reference.customers(bucket).combine_chunks()
@@ -25,7 +26,7 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[Written]:
         table = derive(dataset, Rows(columns), run.subkeys(dataset, _UNDATED))
         path = run.new_data_path(dataset, label)
         file = write_data_file(table, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
-        yield Written.of(file, run.current[dataset.name].get(label))
+        yield replace(file, replaces=path_of(run.current[dataset.name].get(label)))
 
 
 def _as_array(column: pa.ChunkedArray) -> pa.Array:

@@ -6,10 +6,10 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList
 
-from pipeline.cells import Written
 from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
+from pipeline.parquet import DataFile
 from pipeline.sources.base import Split
 from pipeline.steps import (
     PROBLEMS,
@@ -23,7 +23,7 @@ from pipeline.steps import (
 )
 from pipeline.totals import Totals
 
-register_coders(Split, Written, Totals)
+register_coders(Split, DataFile, Totals)
 
 Frame = tuple[tuple[int, int], bytes]
 Rejected = tuple[str, tuple[str, pa.RecordBatch]]
@@ -54,18 +54,18 @@ def build_ingest(
         | "GroupByCell" >> beam.GroupByKey()
         | "FoldCells"
         >> beam.ParDo(FoldCells(context))
-        .with_output_types(Written, **{TOTALS: Totals})
+        .with_output_types(DataFile, **{TOTALS: Totals})
         .with_outputs(TOTALS, main="files")
     )
     quarantined = (
         read[REJECTED]
         | "GroupByFile" >> beam.GroupByKey()
-        | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(Written)
+        | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(DataFile)
     )
     entities = (
         pipeline
         | "Buckets" >> beam.Create(_stale_buckets(context)).with_output_types(int)
-        | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(Written)
+        | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
     )
     written = (folded.files, quarantined, entities) | "Files" >> beam.Flatten()
     totals = (read[TOTALS], folded[TOTALS]) | "Totals" >> beam.Flatten()
@@ -99,7 +99,7 @@ class Commit(beam.DoFn):
     def process(
         self,
         element: str,
-        written: Sequence[Written],
+        written: Sequence[DataFile],
         totals: Sequence[Totals],
         splits: Sequence[Split],
         problems: Sequence[str],

@@ -1,18 +1,19 @@
 """The steps of the graph: thin DoFns around plain functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
-from pipeline.cells import Written, rewrite_cell
+from pipeline.cells import path_of, rewrite_cell
 from pipeline.coders import encode_batch
 from pipeline.context import RunContext, open_run
 from pipeline.entities import derive_bucket
 from pipeline.errors import BadFileError
 from pipeline.overlap import OverlappedDoFn
-from pipeline.parquet import write_data_file
+from pipeline.parquet import DataFile, write_data_file
 from pipeline.progress import PROGRESS
 from pipeline.reading import read_part
 from pipeline.sources.base import Split
@@ -85,7 +86,7 @@ class WriteQuarantine(beam.DoFn):
     def __init__(self, context: RunContext) -> None:
         self.context = context
 
-    def process(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Iterator[Written]:
+    def process(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Iterator[DataFile]:
         """Write one file of every dataset of quarantined readings."""
         digest, named = element
         run = open_run(self.context)
@@ -104,7 +105,7 @@ class WriteQuarantine(beam.DoFn):
             table = pa.table(columns, names=[column.name for column in dataset.columns])
             path = run.new_data_path(dataset, digest)
             file = write_data_file(table, dataset, path, run.footer(dataset, digest))
-            yield Written.of(file, run.current[dataset.name].get(digest))
+            yield replace(file, replaces=path_of(run.current[dataset.name].get(digest)))
 
 
 class DeriveEntities(beam.DoFn):
@@ -113,7 +114,7 @@ class DeriveEntities(beam.DoFn):
     def __init__(self, context: RunContext) -> None:
         self.context = context
 
-    def process(self, element: int) -> Iterator[Written]:
+    def process(self, element: int) -> Iterator[DataFile]:
         """Derive one bucket of every entity dataset."""
         run = open_run(self.context)
         yield from derive_bucket(run, element)
