@@ -144,7 +144,7 @@ def unpack_blocks(data: Any, header: Header, path: str, start: int, stop: int, t
             parts.append(unpack(data[content : block.stop - _SYNC_BYTES]))
         except Exception:  # noqa: BLE001 - every codec has errors of its own
             raise BadFileError(
-                "the block that starts here does not decompress", where=f"{path}, byte {block.start}", remedy=_REMEDY
+                "the block does not decompress", where=f"{path}, bytes {block.start} to {block.stop}", remedy=_REMEDY
             ) from None
         size, count = size + len(parts[-1]), count + block.count
         if size >= target:
