@@ -2,17 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.coders import decode_batch
 from pipeline.context import OpenRun
 from pipeline.iceberg import CurrentFile
 from pipeline.parquet import DataFile, write_data_file
+from pipeline.staging import FrameRef, read_frames
 from pipeline.totals import Totals
 from transforms.calendar import to_date
 from transforms.decimals import as_int64_units
@@ -32,7 +32,33 @@ def label_of(cell: Cell) -> str:
     return f"{cell.local_date}/{cell.bucket:05d}"
 
 
-def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[list[DataFile], Totals]:
+@dataclass(frozen=True, slots=True)
+class CellWork:
+    """What became of a cell in a run.
+
+    Attributes:
+        local_date: days since 1970-01-01.
+        bucket: bucket of metering points.
+        base: path of the operational file that the frames were folded into; empty where the cell was new.
+        frames: where the cell's frames stand in the run's staging folder, to fold them again.
+        files: every file that was written; none where all came out as it was.
+        totals: exact totals of the cell.
+    """
+
+    local_date: int
+    bucket: int
+    base: str
+    frames: tuple[FrameRef, ...]
+    files: tuple[DataFile, ...]
+    totals: Totals
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+        return Cell(self.local_date, self.bucket)
+
+
+def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork:
     """Fold the frames of a cell into its current rows and write every dataset of the cell that is not in step.
 
     Rows that come out as they were are not written again. A dataset is in step with them if its file says that it
@@ -41,26 +67,49 @@ def rewrite_cell(run: OpenRun, cell: Cell, frames: Iterable[bytes]) -> tuple[lis
     Args:
         run: the open run.
         cell: local date and bucket.
-        frames: encoded frames (``transforms.pieces.split_by_cell``).
+        refs: the cell's frames (``transforms.pieces.split_by_cell``), in the run's staging folder.
     """
-    label = label_of(cell)
+    label, refs = label_of(cell), tuple(refs)
     replaced = run.current[READINGS].get(label)
-    base = None if replaced is None else pq.read_table(replaced.path, partitioning=None)
-    grids, tally = fold([decode_batch(frame) for frame in frames], base, cell.local_date, run.calendar)
+    base = None if replaced is None else _read_base(replaced.path)
+    grids, tally = fold(read_frames(run.staging, refs), base, cell.local_date, run.calendar)
     points = find_points(run, cell, grids.ids)
     rows = view_readings(grids, points, run.calendar, _sources(run.datasets("readings")))
-    state = derive(run.plan.datasets[READINGS], rows, _no_subkeys)
-    after = len(state), int(as_int64_units(state["energy"].combine_chunks()).sum())
-    changed = base is None or not _same_rows(base, state)
-    written = []
+    dataset = run.plan.datasets[READINGS]
+    files = []
     path = path_of(replaced)
-    if changed:
-        dataset = run.plan.datasets[READINGS]
+    state = _State(derive(dataset, rows, _no_subkeys))
+    if base is None or not _same_rows(base, state):
         path = run.new_data_path(dataset, label)
+        state = _State(derive(dataset, rows, _no_subkeys))
         file = write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id))
-        written.append(replace(file, replaces=path_of(replaced)))
-    written += _derive_cell(run, cell, grids, points, rows, name_source(path))
-    return written, Totals.of_fold(tally, *after, changed=bool(written))
+        files.append(replace(file, replaces=path_of(replaced)))
+    files += _derive_cell(run, cell, grids, points, rows, name_source(path))
+    totals = Totals.of_fold(tally, state.rows, state.energy, changed=bool(files))
+    return CellWork(*cell, path_of(replaced), refs, tuple(files), totals)
+
+
+@dataclass(slots=True)
+class _State:
+    """The cell's rows, block by block; counts those that went by, in the very columns that are written."""
+
+    blocks: Iterable[pa.Table]
+    rows: int = 0
+    energy: int = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for block in self.blocks:
+            self.rows += len(block)
+            self.energy += int(as_int64_units(block["energy"].combine_chunks()).sum())
+            yield block
+
+
+def _read_base(path: str) -> pa.Table:
+    """Read the current rows of a cell, text as dictionaries."""
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    text = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
+    return pq.read_table(path, partitioning=None, read_dictionary=text).unify_dictionaries()
 
 
 def find_points(run: OpenRun, cell: Cell, ids: pa.Array) -> Points:
@@ -117,11 +166,22 @@ def _sources(datasets: Iterable[Dataset]) -> set[str]:
     return {name for dataset in datasets for name in [*dataset.where, *(column.source for column in dataset.columns)]}
 
 
-def _same_rows(base: pa.Table, state: pa.Table) -> bool:
-    """Tell whether a cell's rows come out as they were."""
-    if len(base) != len(state):
-        return False
-    return all(base[name].equals(state[name].cast(base[name].type)) for name in state.column_names)
+def _same_rows(base: pa.Table, state: Iterable[pa.Table]) -> bool:
+    """Tell whether a cell's rows come out as they were; looks no further than the first block that differs."""
+    begin = 0
+    for block in state:
+        before = base.slice(begin, len(block))
+        begin += len(block)
+        if len(before) < len(block) or not all(_same_values(before[name], block[name]) for name in block.column_names):
+            return False
+    return begin == len(base)
+
+
+def _same_values(before: pa.ChunkedArray, after: pa.ChunkedArray) -> bool:
+    if pa.types.is_dictionary(after.type):
+        after = after.cast(after.type.value_type)
+        before = before.cast(after.type)
+    return bool(before.equals(after.cast(before.type)))
 
 
 def _no_subkeys(entity: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 from apache_beam.coders.coders import Coder
@@ -16,11 +16,16 @@ class RecordBatchCoder(Coder):
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         """Write a batch and its schema."""
-        return encode_batch(value)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema, options=pa.ipc.IpcWriteOptions(use_threads=False)) as writer:
+            writer.write_batch(value)
+        encoded: bytes = sink.getvalue().to_pybytes()
+        return encoded
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         """Read a batch, zero-copy."""
-        return decode_batch(encoded)
+        with pa.ipc.open_stream(pa.py_buffer(encoded)) as reader:
+            return reader.read_next_batch()
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
         """Tell the size without encoding: Beam asks for samples of every collection."""
@@ -33,19 +38,18 @@ class RecordBatchCoder(Coder):
 
 
 class DataclassCoder(Coder):
-    """Flat frozen dataclasses as JSON, to be read in a log of the runner."""
+    """Frozen dataclasses, with tuples of others in them, as JSON, to be read in a log of the runner."""
 
     def __init__(self, kind: type[Any]) -> None:
         self.kind = kind
 
     def encode(self, value: Any) -> bytes:
         """Write the fields in order."""
-        fields = [getattr(value, field.name) for field in dataclasses.fields(self.kind)]
-        return json.dumps(fields, separators=(",", ":")).encode()
+        return json.dumps(value, default=_list_fields, separators=(",", ":")).encode()
 
     def decode(self, encoded: bytes) -> Any:
         """Read the fields back."""
-        return self.kind(*json.loads(encoded))
+        return _revive(self.kind, json.loads(encoded))
 
     def is_deterministic(self) -> bool:
         """The same fields give the same bytes, save for the order within a dict."""
@@ -58,19 +62,18 @@ class DataclassCoder(Coder):
         return hash(self.kind)
 
 
-def encode_batch(batch: pa.RecordBatch) -> bytes:
-    """Write a record batch as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(use_threads=False)) as writer:
-        writer.write_batch(batch)
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+def _list_fields(value: Any) -> list[Any]:
+    return [getattr(value, field.name) for field in dataclasses.fields(value)]
 
 
-def decode_batch(encoded: bytes) -> pa.RecordBatch:
-    """Read a record batch from an Arrow IPC stream, zero-copy."""
-    with pa.ipc.open_stream(pa.py_buffer(encoded)) as reader:
-        return reader.read_next_batch()
+def _revive(hint: Any, value: Any) -> Any:
+    """Make a value of a type from what JSON holds of it."""
+    if dataclasses.is_dataclass(hint):
+        return hint(*map(_revive, get_type_hints(hint).values(), value))  # type: ignore[operator]
+    if get_origin(hint) is tuple:
+        of = get_args(hint)[0]
+        return tuple(_revive(of, item) for item in value)
+    return value
 
 
 def register_coders(*kinds: type[Any]) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 
-from pipeline.cells import READINGS
+from pipeline.cells import READINGS, CellWork
 from pipeline.context import OpenRun
 from pipeline.errors import MeterveilError
 from pipeline.iceberg import replace_files
@@ -40,16 +40,28 @@ class RunOutcome:
     """What the steps before the commit did.
 
     Attributes:
-        written: every file that was written.
-        totals: totals of every part.
+        cells: what became of every cell.
+        others: every file that was written besides those of cells.
+        read: totals of every part that was read.
         inputs: (digest, name) of every input file.
         problems: a line for every input file that was skipped.
     """
 
-    written: Sequence[DataFile]
-    totals: Sequence[Totals]
+    cells: Sequence[CellWork]
+    others: Sequence[DataFile]
+    read: Sequence[Totals]
     inputs: Sequence[tuple[str, str]]
     problems: Sequence[str]
+
+    @property
+    def written(self) -> list[DataFile]:
+        """Every file that was written."""
+        return [*(file for work in self.cells for file in work.files), *self.others]
+
+    @property
+    def totals(self) -> Totals:
+        """Totals of all that was read and folded."""
+        return add_totals([*self.read, *(work.totals for work in self.cells)])
 
 
 def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
@@ -62,7 +74,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         MeterveilError: conservation is broken, too much was quarantined, or another run committed meanwhile. Nothing of
             this run is visible then.
     """
-    totals = add_totals(outcome.totals)
+    totals = outcome.totals
     check_conservation(totals)
     _check_rows(run, outcome.written, totals)
     _check_quarantined(totals, rules.max_quarantined)
@@ -181,4 +193,4 @@ def _write_record(run: OpenRun, record: dict[str, object]) -> DataFile:
     }
     columns = {column.name: pa.array([row[column.source]], column.type) for column in dataset.columns}
     path = run.new_data_path(dataset, run.context.run_id)
-    return write_data_file(pa.table(columns), dataset, path, run.footer(dataset, run.context.run_id))
+    return write_data_file([pa.table(columns)], dataset, path, run.footer(dataset, run.context.run_id))

@@ -58,6 +58,11 @@ class OpenRun:
         self.plan: Plan = load_policy(Path(context.policy))
         self.calendar: LocalCalendar = local_calendar(self.lake.settings.time_zone)
 
+    @property
+    def staging(self) -> Path:
+        """The folder of frames on their way."""
+        return staging_folder(self.lake, self.context.run_id)
+
     @cached_property
     def keyset(self) -> Keyset:
         """The keyset, unwrapped."""
@@ -113,6 +118,11 @@ class OpenRun:
 def open_run(context: RunContext) -> OpenRun:
     """Open a run's context, once a process."""
     return OpenRun(context)
+
+
+def staging_folder(lake: Lake, run_id: str) -> Path:
+    """Where a run keeps frames until it has committed; of use to nobody afterwards."""
+    return lake.operational / "staging" / run_id
 
 
 def reference_folder(lake: Lake) -> Path:

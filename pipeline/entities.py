@@ -23,9 +23,9 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
     customers = run.reference.customers(bucket).combine_chunks()
     columns = {name: _as_array(customers[name]) for name in CUSTOMERS}
     for dataset in run.datasets("customers"):
-        table = derive(dataset, Rows(columns), run.subkeys(dataset, _UNDATED))
+        rows = derive(dataset, Rows(columns), run.subkeys(dataset, _UNDATED))
         path = run.new_data_path(dataset, label)
-        file = write_data_file(table, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
+        file = write_data_file(rows, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
         yield replace(file, replaces=path_of(run.current[dataset.name].get(label)))
 
 

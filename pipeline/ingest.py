@@ -6,11 +6,13 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList
 
+from pipeline.cells import CellWork
 from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
 from pipeline.parquet import DataFile
 from pipeline.sources.base import Split
+from pipeline.staging import FrameRef
 from pipeline.steps import (
     PROBLEMS,
     REJECTED,
@@ -23,9 +25,9 @@ from pipeline.steps import (
 )
 from pipeline.totals import Totals
 
-register_coders(Split, DataFile, Totals)
+register_coders(Split, FrameRef, CellWork, DataFile, Totals)
 
-Frame = tuple[tuple[int, int], bytes]
+Frame = tuple[tuple[int, int], FrameRef]
 Rejected = tuple[str, tuple[str, pa.RecordBatch]]
 
 
@@ -49,13 +51,10 @@ def build_ingest(
         .with_output_types(Frame, **{REJECTED: Rejected, TOTALS: Totals})
         .with_outputs(REJECTED, TOTALS, main="frames")
     )
-    folded = (
+    cells = (
         read.frames
         | "GroupByCell" >> beam.GroupByKey()
-        | "FoldCells"
-        >> beam.ParDo(FoldCells(context))
-        .with_output_types(DataFile, **{TOTALS: Totals})
-        .with_outputs(TOTALS, main="files")
+        | "FoldCells" >> beam.ParDo(FoldCells(context)).with_output_types(CellWork)
     )
     quarantined = (
         read[REJECTED]
@@ -67,14 +66,18 @@ def build_ingest(
         | "Buckets" >> beam.Create(_stale_buckets(context)).with_output_types(int)
         | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
     )
-    written = (folded.files, quarantined, entities) | "Files" >> beam.Flatten()
-    totals = (read[TOTALS], folded[TOTALS]) | "Totals" >> beam.Flatten()
+    others = (quarantined, entities) | "Others" >> beam.Flatten()
     _ = (
         pipeline
         | "Once" >> beam.Create([context.run_id]).with_output_types(str)
         | "Commit"
         >> beam.ParDo(
-            Commit(context, rules), AsList(written), AsList(totals), AsList(planned.splits), AsList(planned[PROBLEMS])
+            Commit(context, rules),
+            AsList(cells),
+            AsList(others),
+            AsList(read[TOTALS]),
+            AsList(planned.splits),
+            AsList(planned[PROBLEMS]),
         ).with_output_types(str)
     )
 
@@ -99,12 +102,14 @@ class Commit(beam.DoFn):
     def process(
         self,
         element: str,
-        written: Sequence[DataFile],
+        cells: Sequence[CellWork],
+        others: Sequence[DataFile],
         totals: Sequence[Totals],
         splits: Sequence[Split],
         problems: Sequence[str],
     ) -> Iterable[str]:
         """Commit the run; its id comes out when it is done."""
         inputs = {(split.digest, split.path.rpartition("/")[2]) for split in splits}
-        commit_run(open_run(self.context), RunOutcome(written, totals, sorted(inputs), problems), self.rules)
+        outcome = RunOutcome(cells, others, totals, sorted(inputs), problems)
+        commit_run(open_run(self.context), outcome, self.rules)
         yield element

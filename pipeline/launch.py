@@ -5,6 +5,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from apache_beam.runners.runner import PipelineRunner, create_runner
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
 from pipeline.commit import RUNS, CommitRules
-from pipeline.context import RunContext, reference_folder
+from pipeline.context import RunContext, reference_folder, staging_folder
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import find_feeds, read_feed
 from pipeline.iceberg import current_files
@@ -332,6 +333,7 @@ def _cleaned_up(request: IngestRequest, lake: Lake, plan: Plan, context: RunCont
     """Delete what a failed run wrote and no table lists, as far as that can be; readers never see it anyway."""
     try:
         yield
+        shutil.rmtree(staging_folder(lake, context.run_id), ignore_errors=True)
     except Exception:
         # On a cluster workers may still be writing, or committing.
         if request.runner in _LOCAL_RUNNERS:
@@ -340,6 +342,7 @@ def _cleaned_up(request: IngestRequest, lake: Lake, plan: Plan, context: RunCont
                 for path in lake.marked_data_paths(name, context.mark) - listed:
                     with suppress(OSError):
                         Path(path).unlink()
+            shutil.rmtree(staging_folder(lake, context.run_id), ignore_errors=True)
         raise
 
 

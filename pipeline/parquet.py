@@ -2,9 +2,10 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import chain
 from pathlib import Path, PurePath
 
 import pyarrow as pa
@@ -73,12 +74,13 @@ def parse_label(path: str) -> tuple[str, int | None]:
     return f"{day}/{stem}", day
 
 
-def write_data_file(table: pa.Table, dataset: Dataset, path: str, key_value: Mapping[str, str]) -> DataFile:
+def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key_value: Mapping[str, str]) -> DataFile:
     """Encode a dataset's rows in memory, take their digest and write them under their final name.
 
     Args:
-        table: exactly the dataset's columns, in any order, in the types of the plan. Strings may be dictionaries, UUIDs
-            dictionaries or plain 16-byte values, decimals int64 milliwatt-hours.
+        blocks: exactly the dataset's columns, in any order, in the types of the plan. Strings may be dictionaries,
+            UUIDs dictionaries or plain 16-byte values, decimals int64 milliwatt-hours. At least one block; all have
+            the same types. Each becomes a row group, with dictionaries of its own.
         dataset: the dataset; its zone decides the file's mode.
         path: a new path whose name ``name_data_file`` made.
         key_value: what the rows derive from, for the footer; digests, never an operational name.
@@ -88,28 +90,36 @@ def write_data_file(table: pa.Table, dataset: Dataset, path: str, key_value: Map
         FileExistsError: the path is taken.
     """
     label, local_date = parse_label(path)
-    content = encode_table(table, dataset, key_value)
+    content, rows = encode_rows(blocks, dataset, key_value)
     write_file(Path(path), content, private=dataset.zone == "operational")
     digest = hashlib.sha256(content).hexdigest()
-    return DataFile(dataset.name, path, table.num_rows, len(content), digest, local_date, label)
+    return DataFile(dataset.name, path, rows, len(content), digest, local_date, label)
 
 
-def encode_table(table: pa.Table, dataset: Dataset, key_value: Mapping[str, str]) -> memoryview:
-    """Encode a dataset's rows as a Parquet file in memory; arguments and errors are those of ``write_data_file``."""
-    conformed = _conform_table(table, dataset)
+def encode_rows(blocks: Iterable[pa.Table], dataset: Dataset, key_value: Mapping[str, str]) -> tuple[memoryview, int]:
+    """Encode a dataset's rows as a Parquet file in memory; arguments and errors are those of ``write_data_file``.
+
+    Returns:
+        The file, and its number of rows.
+    """
+    conformed = (_conform_table(block, dataset) for block in blocks)
+    first = next(conformed)
+    rows = 0
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
-        conformed.schema,
+        first.schema,
         compression="zstd",
         use_dictionary=[column.name for column in dataset.columns if _repeats(column.type)],
         write_statistics=[column.name for column in dataset.columns if column.name == _PRUNED_BY],
         store_schema=False,
         store_decimal_as_integer=True,
     ) as writer:
-        writer.write_table(conformed)
+        for block in chain([first], conformed):
+            writer.write_table(block)
+            rows += len(block)
         writer.add_key_value_metadata(key_value)
-    return memoryview(sink.getvalue())
+    return memoryview(sink.getvalue()), rows
 
 
 def _repeats(kind: pa.DataType) -> bool:

@@ -8,7 +8,6 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipeline.cells import path_of, rewrite_cell
-from pipeline.coders import encode_batch
 from pipeline.context import RunContext, open_run
 from pipeline.entities import derive_bucket
 from pipeline.errors import BadFileError
@@ -18,6 +17,7 @@ from pipeline.progress import PROGRESS
 from pipeline.reading import read_part
 from pipeline.sources.base import Split
 from pipeline.sources.registry import plan_file
+from pipeline.staging import FrameRef, write_frames
 from schemas.series import REJECTED_SCHEMA
 from schemas.views import QUARANTINE
 from transforms.pieces import Cell
@@ -43,7 +43,7 @@ class PlanFiles(OverlappedDoFn):
 
 
 class ReadReadings(OverlappedDoFn):
-    """Part of a file to frames by cell; rejected readings by file; totals."""
+    """Part of a file to staged frames by cell; rejected readings by file; totals."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__(context.threads)
@@ -56,25 +56,25 @@ class ReadReadings(OverlappedDoFn):
         name = element.path.rpartition("/")[2]
         PROGRESS.advance("readings read", part.totals.count("delivered"))
         return [
-            *((tuple(cell), encode_batch(frame)) for cell, frame in part.frames),
+            *((tuple(cell), ref) for cell, ref in write_frames(run.staging, part.frames)),
             *(beam.pvalue.TaggedOutput(REJECTED, (element.digest, (name, rejected))) for rejected in part.rejected),
             beam.pvalue.TaggedOutput(TOTALS, part.totals),
         ]
 
 
 class FoldCells(OverlappedDoFn):
-    """Cell with its frames to the files that change; totals."""
+    """Cell with its frames to what became of it."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__(context.threads)
         self.context = context
 
-    def work(self, element: tuple[tuple[int, int], Iterable[bytes]]) -> Sequence[Any]:
+    def work(self, element: tuple[tuple[int, int], Iterable[FrameRef]]) -> Sequence[Any]:
         """Fold and derive one cell."""
-        key, frames = element
-        written, totals = rewrite_cell(open_run(self.context), Cell(*key), frames)
-        PROGRESS.advance("readings written", totals.count("after"))
-        return [*written, beam.pvalue.TaggedOutput(TOTALS, totals)]
+        key, refs = element
+        work = rewrite_cell(open_run(self.context), Cell(*key), refs)
+        PROGRESS.advance("readings written", work.totals.count("after"))
+        return [work]
 
 
 class WriteQuarantine(beam.DoFn):
@@ -102,9 +102,9 @@ class WriteQuarantine(beam.DoFn):
                 else rejected[column.source].cast(QUARANTINE[column.source].type)
                 for column in dataset.columns
             ]
-            table = pa.table(columns, names=[column.name for column in dataset.columns])
+            rows = pa.table(columns, names=[column.name for column in dataset.columns])
             path = run.new_data_path(dataset, digest)
-            file = write_data_file(table, dataset, path, run.footer(dataset, digest))
+            file = write_data_file([rows], dataset, path, run.footer(dataset, digest))
             yield replace(file, replaces=path_of(run.current[dataset.name].get(digest)))
 
 

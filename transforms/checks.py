@@ -31,52 +31,61 @@ def check_grid(grid: DayGrid, resolution_s: int, fuse_a: npt.NDArray[np.int32]) 
     Returns:
         int32 [points, slots] of ``schemas.flags.Flag`` bits, or None where nothing was noticed.
     """
-    energy = grid.energy
+    flags = None
+    for rows in grid.blocks():
+        found = _check_block(grid.energy[rows], grid.status[rows], resolution_s, fuse_a[rows])
+        if found.any():
+            flags = np.zeros(grid.energy.shape, np.int32) if flags is None else flags
+            flags[rows] = found
+    return flags
+
+
+def _check_block(
+    energy: npt.NDArray[np.int64], status: npt.NDArray[np.int8], resolution_s: int, fuse_a: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
     flags = np.zeros(energy.shape, np.int32)
-    top = energy.max(axis=1, initial=0)
     if energy.min(initial=0) < 0:
         flags[energy < 0] |= Flag.NEGATIVE
-    _flag_above_fuse(energy, top, resolution_s, fuse_a, flags)
+    _flag_above_fuse(energy, resolution_s, fuse_a, flags)
     if resolution_s != DAY_S:
-        _flag_spikes(grid, top, resolution_s, flags)
-        _flag_runs(grid, resolution_s, flags)
-    return flags if flags.any() else None
+        _flag_spikes(energy, status, resolution_s, flags)
+        _flag_runs(energy, status, resolution_s, flags)
+    return flags
 
 
 def _flag_above_fuse(
-    energy: npt.NDArray[np.int64],
-    top: npt.NDArray[np.int64],
-    resolution_s: int,
-    fuse_a: npt.NDArray[np.int32],
-    flags: npt.NDArray[np.int32],
+    energy: npt.NDArray[np.int64], resolution_s: int, fuse_a: npt.NDArray[np.int32], flags: npt.NDArray[np.int32]
 ) -> None:
     # ampere × volt × phases = watt; × seconds / 3.6 = milliwatt-hours
     limit = fuse_a.astype(np.int64) * (VOLTS * PHASES * resolution_s * 10) // 36
-    rows = np.flatnonzero((fuse_a > 0) & (top > limit))
+    rows = np.flatnonzero((fuse_a > 0) & (energy.max(axis=1, initial=0) > limit))
     flags[rows] |= np.where(energy[rows] > limit[rows, None], np.int32(Flag.ABOVE_FUSE), 0).astype(np.int32)
 
 
-def _flag_spikes(grid: DayGrid, top: npt.NDArray[np.int64], resolution_s: int, flags: npt.NDArray[np.int32]) -> None:
-    floor = SPIKE_KW * MWH_PER_KWH * resolution_s // 3600
-    rows = np.flatnonzero(top >= floor)
-    energy = grid.energy[rows]
-    valued = (grid.status[rows] > Status.MISSING).sum(axis=1)
-    others = energy.sum(axis=1) - top[rows]
+def _flag_spikes(
+    energy: npt.NDArray[np.int64], status: npt.NDArray[np.int8], resolution_s: int, flags: npt.NDArray[np.int32]
+) -> None:
+    top = energy.max(axis=1, initial=0)
+    rows = np.flatnonzero(top >= SPIKE_KW * MWH_PER_KWH * resolution_s // 3600)
+    energy, top = energy[rows], top[rows]
+    valued = (status[rows] > Status.MISSING).sum(axis=1)
+    others = energy.sum(axis=1) - top
     # top > factor × others / (valued − 1), without a division
-    spiked = (valued > 1) & (others > 0) & (top[rows] * (valued - 1) > SPIKE_FACTOR * others)
-    rows, energy = rows[spiked], energy[spiked]
-    flags[rows] |= np.where(energy == top[rows, None], np.int32(Flag.SPIKE), 0).astype(np.int32)
+    spiked = (valued > 1) & (others > 0) & (top * (valued - 1) > SPIKE_FACTOR * others)
+    flags[rows[spiked]] |= np.where(energy[spiked] == top[spiked, None], np.int32(Flag.SPIKE), 0).astype(np.int32)
 
 
-def _flag_runs(grid: DayGrid, resolution_s: int, flags: npt.NDArray[np.int32]) -> None:
+def _flag_runs(
+    energy: npt.NDArray[np.int64], status: npt.NDArray[np.int8], resolution_s: int, flags: npt.NDArray[np.int32]
+) -> None:
     """Flag long runs of one value, and the value after a long run of zeros that is as large as the run is long."""
     slots_per_hour = 3600 // resolution_s
     shortest = min(FLAT_HOURS, STALE_HOURS) * slots_per_hour
-    repeats = (grid.energy[:, 1:] == grid.energy[:, :-1]).sum(axis=1)
+    repeats = (energy[:, 1:] == energy[:, :-1]).sum(axis=1)
     rows = np.flatnonzero(repeats >= shortest - 1)
     if not len(rows):
         return
-    energy, valued = grid.energy[rows], grid.status[rows] > Status.MISSING
+    energy, valued = energy[rows], status[rows] > Status.MISSING
     run = _run_lengths(energy, valued)
     flat = (run >= FLAT_HOURS * slots_per_hour) & (energy != 0)
     mean = energy.sum(axis=1) // np.maximum(1, valued.sum(axis=1))

@@ -10,7 +10,6 @@ from schemas.series import ACTIVE_ENERGY, DAY_S
 from schemas.status import STATUS_WORDS, Status
 from transforms.calendar import LocalCalendar
 from transforms.fold import CellGrids
-from transforms.grid import DayGrid
 from transforms.rows import Rows
 
 Ints = npt.NDArray[np.int64]
@@ -60,7 +59,11 @@ def sum_days(
     days[ACTIVE_ENERGY].seen |= contracted
     for (product, resolution), grid in cell.grids.items():
         day = days.setdefault(product, _Day.empty(len(contracted)))
-        _add(day, place[grid.points], grid, cell.local_date, resolution, calendar)
+        at = place[grid.points]
+        daily = resolution == DAY_S
+        night = None if daily else calendar.night_slots(cell.local_date, resolution)
+        for rows in grid.blocks():
+            _add(day, at[rows], grid.energy[rows], grid.status[rows], expected * 60 if daily else resolution, night)
     products = sorted(days)
     point = np.concatenate([np.flatnonzero(days[product].seen) for product in products])
     code = np.concatenate([np.full(days[product].seen.sum(), n) for n, product in enumerate(products)])
@@ -71,19 +74,24 @@ def sum_days(
     return point[order], Rows(merged).select(order)
 
 
-def _add(day: _Day, at: Ints, grid: DayGrid, local_date: int, resolution: int, calendar: LocalCalendar) -> None:
-    energy, status = grid.energy, grid.status
+def _add(
+    day: _Day,
+    at: Ints,
+    energy: Ints,
+    status: npt.NDArray[np.int8],
+    seconds: int,
+    night: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Add rows of a grid. A slot has ``seconds``; ``night`` tells the night slots, None for daily values."""
     valued = status > Status.MISSING
     some, all_valued = valued.any(axis=1), bool(valued.all())
-    length = int(calendar.seconds_of(np.array([local_date]))[0])
-    seconds = length if resolution == DAY_S else resolution
     day.seen[at] |= (status >= Status.MISSING).any(axis=1)
     day.energy[at] += energy.sum(axis=1)
     day.minutes[at] += valued.sum(axis=1) * (seconds // 60)
-    if resolution == DAY_S:
+    if night is None:
         day.whole[at] |= some
     else:
-        day.night[at] += energy[:, calendar.night_slots(local_date, resolution)].sum(axis=1)
+        day.night[at] += energy[:, night].sum(axis=1)
     top = energy.max(axis=1) if all_valued else np.where(valued, energy, _LEAST).max(axis=1)
     low = energy.min(axis=1) if all_valued else np.where(valued, energy, _GREATEST).min(axis=1)
     weakest = status.min(axis=1) if all_valued else np.where(valued, status, np.int8(Status.REVISED)).min(axis=1)

@@ -1,7 +1,7 @@
 """Deriving datasets: from a merged cell and what the reference says of it to the columns that a policy grants."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from transforms.decimals import as_decimal
 from transforms.fold import CellGrids
 from transforms.gsrn import check_gsrn
 from transforms.occupancy import Occupancy
-from transforms.pieces import as_int64
 from transforms.plan import Column, Dataset, Keep, Pseudonymise
 from transforms.rows import Order, Rows, flatten_cell
 
@@ -108,13 +107,11 @@ def _flag_points(points: Points) -> npt.NDArray[np.int32]:
 def _columns_of_points(points: Points, at: Ints, local_date: int, wanted: set[str]) -> dict[str, pa.Array]:
     take = pa.array(at)
     columns = {name: points.attribute(name).take(take) for name in sorted(wanted & _OF_POINT)}
-    if "metering_point_id" in columns:  # sorted and distinct: the dictionary is there already
-        columns["metering_point_id"] = pa.DictionaryArray.from_arrays(pa.array(at.astype(np.int32)), points.ids)
     return columns | {"local_date": pa.array(np.full(len(at), local_date, np.int32)).view(pa.date32())}
 
 
-def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
-    """Make a dataset's columns from its view.
+def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> Iterator[pa.Table]:
+    """Make a dataset's columns from its view, a block of rows at a time; at least one block, be it empty.
 
     A dataset whose first column is a pseudonym is sorted by it, then by start: in the order of the view, two datasets
     could be joined by position. Every other dataset keeps the order of the view.
@@ -130,16 +127,20 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
         for column in dataset.columns
         if column.source not in rows.flat
     }
-    rows = Rows(made, rows.lengths, rows.starts, rows.flat)
+    rows = Rows(made, rows.groups, rows.flat)
     if isinstance(dataset.columns[0].rule, Pseudonymise):
         rows = _sort_by(dataset.columns[0].name, rows)
-    order = rows.order() if rows.flat else Order(0, None)
+    return (_make_block(dataset, block) for block in rows.blocks())
+
+
+def _make_block(dataset: Dataset, rows: Rows) -> pa.Table:
+    order = None if rows.groups is None else Order.of(rows.groups)
     columns = []
     for column in dataset.columns:
-        if column.name in made:
-            values = rows.spread(rows.columns[column.name])
-        else:
+        if order is not None and column.source in rows.flat:
             values = _apply(column, rows.flat[column.source](order))
+        else:
+            values = rows.spread(rows.columns[column.name])
         columns.append(_as_uuid(values) if column.type == pa.uuid() else values)
     return pa.table(columns, names=[column.name for column in dataset.columns])
 
@@ -155,9 +156,7 @@ def _keep_where(rows: Rows, where: Mapping[str, str | bool]) -> Rows:
 
 
 def _make_values(column: Column, values: pa.Array, subkeys: Subkeys) -> pa.Array:
-    """Make a column's value for each group, by its rule on the distinct values; text comes out as a dictionary."""
-    if pa.types.is_string(values.type):
-        values = values.dictionary_encode()
+    """Make a column's value for each group, by its rule on the distinct values."""
     match column.rule:
         case Keep():
             return values
@@ -185,33 +184,18 @@ def _sort_by(name: str, rows: Rows) -> Rows:
     """
     key = rows.columns[name]
     halves = np.frombuffer(key.buffers()[1], ">u8")[2 * key.offset :].reshape(-1, 2).astype(np.uint64)
-    if rows.lengths is None or rows.starts is None:
+    if rows.groups is None:
         return rows.select(np.lexsort((halves[:, 1], halves[:, 0])))
-    begin, end = (_starts(rows, at) for at in (rows.starts, rows.starts + rows.lengths - 1))
+    begin, end = rows.groups.begins, rows.groups.ends()
     order = np.lexsort((begin, halves[:, 1], halves[:, 0]))
     before, after = order[:-1], order[1:]
     overlap = (halves[before] == halves[after]).all(axis=1) & (end[before] > begin[after])
     if not overlap.any():
         return rows.select(order)
     _, number = np.unique(halves, axis=0, return_inverse=True)
-    apart = np.isin(number, number[before[overlap]])
-    parts = np.where(apart, rows.lengths, 1)
-    group = np.repeat(np.arange(len(parts)), parts)
-    lengths = np.where(apart[group], 1, rows.lengths[group])
-    starts = rows.starts[group] + np.where(apart[group], _count_up(parts), 0)
-    columns = {of: column.take(pa.array(group)) for of, column in rows.columns.items()}
-    single = Rows(columns, lengths, starts, rows.flat)
-    return single.select(np.lexsort((_starts(single, starts), halves[group, 1], halves[group, 0])))
-
-
-def _starts(rows: Rows, at: Ints) -> Ints:
-    """Give the start (int64 µs) of the readings at these places of the flat arrays."""
-    return as_int64(rows.flat["start"](Order(len(at), at)))
-
-
-def _count_up(lengths: Ints) -> Ints:
-    """Count 0, 1, 2 … within each group."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    group, parts = rows.groups.take_apart(np.isin(number, number[before[overlap]]))
+    single = replace(rows.select(group), groups=parts)
+    return single.select(np.lexsort((parts.begins, halves[group, 1], halves[group, 0])))
 
 
 def _plain(column: pa.Array) -> pa.Array:

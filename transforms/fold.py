@@ -1,6 +1,6 @@
 """Folding: the frames of a cell and its current rows become day grids, merged by both rules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -14,7 +14,7 @@ from schemas.flags import MERGE_FLAGS
 from schemas.status import STATUS_WORDS, Status
 from transforms.calendar import US_PER_S, LocalCalendar
 from transforms.decimals import as_int64_units
-from transforms.grid import NEVER, DayGrid, Superseded
+from transforms.grid import ABSENT, NEVER, DayGrid, Superseded
 from transforms.pieces import as_int64, list_lengths
 from transforms.settle import settle
 
@@ -32,13 +32,43 @@ class CellGrids:
         local_date: days since 1970-01-01.
         ids: sorted distinct metering points (string): the rows of every grid.
         grids: (product, resolution in seconds) to the grid.
+        places: where each grid begins in the flat arrays.
         times: sorted distinct int64 µs, registration time by rank.
+        energy, status, registered: flat; the grids, one after the other, are views of them.
     """
 
     local_date: int
     ids: pa.Array
     grids: dict[tuple[str, int], DayGrid]
+    places: dict[tuple[str, int], int]
     times: Ints
+    energy: Ints
+    status: npt.NDArray[np.int8]
+    registered: npt.NDArray[np.int32]
+
+    @classmethod
+    def empty(
+        cls,
+        local_date: int,
+        ids: pa.Array,
+        points: Mapping[tuple[str, int], Ints],
+        times: Ints,
+        calendar: LocalCalendar,
+    ) -> "CellGrids":
+        """Make an empty grid for every product and resolution; ``points`` has the rows of each, ascending."""
+        slots = {key: calendar.slots_of(local_date, key[1]) for key in points}
+        ends = np.cumsum([len(points[key]) * slots[key] for key in points], dtype=np.int64).tolist()
+        places = dict(zip(points, [0, *ends], strict=False))
+        count = ends[-1] if ends else 0
+        flat = np.zeros(count, np.int64), np.full(count, ABSENT), np.zeros(count, np.int32)
+
+        def view(key: tuple[str, int]) -> DayGrid:
+            shape = (len(points[key]), slots[key])
+            stretch = slice(places[key], places[key] + shape[0] * shape[1])
+            energy, status, registered = (array[stretch].reshape(shape) for array in flat)
+            return DayGrid(points[key], energy, status, registered)
+
+        return cls(local_date, ids, {key: view(key) for key in points}, places, times, *flat)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,15 +96,15 @@ def fold(
     id_columns = [frame.column("metering_point_id") for frame in frames]
     time_columns = [pc.unique(frame.column("registered_at")) for frame in frames]
     if base is not None:
-        id_columns.append(pc.unique(base.column("metering_point_id").cast(pa.string()).combine_chunks()))
-        time_columns.append(pc.unique(base.column("registered_at").combine_chunks()))
+        id_columns.append(_encoded(base.column("metering_point_id")).dictionary)
+        time_columns.append(pc.unique(_combined(base.column("registered_at"))))
     ids = pc.unique(pa.concat_arrays(id_columns)).sort()
     times = np.unique(np.concatenate([as_int64(column) for column in time_columns]))
     day_start = int(calendar.start_of(np.array([local_date]))[0])
     current = None if base is None else _read_base(base, ids, times, day_start)
     arrived = [_read_frame(frame, ids, times) for frame in frames]
-    grids = _allocate([*arrived, *([] if current is None else [current])], len(ids), local_date, calendar)
-    tally = FoldTally()
+    cell = _allocate([*arrived, *([] if current is None else [current])], ids, times, local_date, calendar)
+    grids, tally = cell.grids, FoldTally()
     touched = {key: np.zeros(len(grid.points), dtype=bool) for key, grid in grids.items()}
     if current is not None:
         tally.before, tally.before_energy = len(current.energy), int(current.energy.sum())
@@ -91,7 +121,7 @@ def fold(
     for product in {product for product, _ in grids}:
         competing = {resolution: grid for (of, resolution), grid in grids.items() if of == product}
         settle(competing, len(ids), times, tally.superseded)
-    return CellGrids(local_date, ids, grids, times), tally
+    return cell, tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,22 +153,20 @@ class _Frame:
 
 
 def _allocate(
-    arrivals: Sequence[_Base | _Frame], points: int, local_date: int, calendar: LocalCalendar
-) -> dict[tuple[str, int], DayGrid]:
+    arrivals: Sequence[_Base | _Frame], ids: pa.Array, times: Ints, local_date: int, calendar: LocalCalendar
+) -> CellGrids:
     """Make an empty grid for every product and resolution, with a row for each point that has it."""
     used: dict[tuple[str, int], npt.NDArray[np.bool_]] = {}
     for arrival in arrivals:
         for key, which in arrival.groups:
-            used.setdefault(key, np.zeros(points, dtype=bool))[arrival.point[which]] = True
-    return {
-        key: DayGrid.empty(np.flatnonzero(mask), calendar.slots_of(local_date, key[1])) for key, mask in used.items()
-    }
+            used.setdefault(key, np.zeros(len(ids), dtype=bool))[arrival.point[which]] = True
+    points = {key: np.flatnonzero(mask) for key, mask in sorted(used.items())}
+    return CellGrids.empty(local_date, ids, points, times, calendar)
 
 
 def _groups(batch: pa.RecordBatch | pa.Table) -> list[tuple[tuple[str, int], Indices]]:
     """Group the rows of a batch by product and resolution."""
-    product = _combined(batch.column("product"))
-    product = product if pa.types.is_dictionary(product.type) else product.dictionary_encode()
+    product = _encoded(batch.column("product"))
     resolution = _combined(batch.column("resolution_s")).to_numpy().astype(np.int64)
     key = product.indices.to_numpy().astype(np.int64) * _RESOLUTIONS + resolution
     distinct = np.unique(key)
@@ -157,15 +185,21 @@ def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return (column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).combine_chunks()
 
 
+def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    column = _combined(column)
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
 def _read_base(base: pa.Table, ids: pa.Array, times: Ints, day_start: int) -> _Base:
     """Read the current rows of a cell: their keys are distinct, and they have been merged already."""
     never = pa.scalar(NEVER, pa.int64())
+    points = _encoded(base.column("metering_point_id"))
     return _Base(
         groups=_groups(base),
-        point=_positions(_combined(base.column("metering_point_id")).cast(pa.string()), ids),
+        point=_positions(points.dictionary, ids)[points.indices.to_numpy()],
         since=as_int64(_combined(base.column("start"))) - day_start,
         energy=as_int64_units(_combined(base.column("energy"))),
-        status=status_codes(_combined(base.column("status"))),
+        status=status_codes(_encoded(base.column("status"))),
         registered=_ranks(_combined(base.column("registered_at")), times),
         flags=_combined(base.column("flags")).to_numpy() & np.int32(MERGE_FLAGS),
         carried={
@@ -281,8 +315,7 @@ def _rounds(rows: Ints) -> Iterator[Indices]:
 
 
 def status_codes(words: pa.Array) -> npt.NDArray[np.int8]:
-    """Turn status words (string, or a dictionary of strings) into their codes."""
-    words = words if pa.types.is_dictionary(words.type) else words.dictionary_encode()
+    """Turn status words (a dictionary of strings) into their codes."""
     code = np.array([STATUS_WORDS.index(word) for word in words.dictionary.to_pylist()], dtype=np.int8)
     codes: npt.NDArray[np.int8] = code[words.indices.to_numpy()]
     return codes

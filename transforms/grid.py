@@ -1,5 +1,6 @@
 """The day grid: the readings of one cell at one product and resolution, as arrays of points by slots."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,8 @@ Ints = npt.NDArray[np.int64]
 
 #: Status of a slot without a reading. Weaker than any status, so that any delivery beats it.
 ABSENT = np.int8(-1)
+#: Slots that are worked on at a time.
+BLOCK_SLOTS = 1 << 18
 #: A time before any other, where an int64 time is not there.
 NEVER = np.iinfo(np.int64).min
 
@@ -60,6 +63,11 @@ class DayGrid:
         """Make a grid in which every slot is absent."""
         shape = (len(points), slots)
         return cls(points, np.zeros(shape, np.int64), np.full(shape, ABSENT), np.zeros(shape, np.int32))
+
+    def blocks(self) -> Iterator[slice]:
+        """Cut the rows into stretches whose slots, and what is computed of them, stay in the processor's cache."""
+        rows = max(1, BLOCK_SLOTS // self.status.shape[1])
+        return (slice(begin, begin + rows) for begin in range(0, max(1, len(self.points)), rows))
 
     def present(self) -> npt.NDArray[np.bool_]:
         """Tell which slots have a reading: bool [points, slots]."""

@@ -1,8 +1,9 @@
-"""Rows of a view: columns that hold for a whole series once, columns per reading flat, joined by lengths."""
+"""Rows of a view: columns that hold for a whole group of rows once, columns per reading flat, made block by block."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,67 +15,123 @@ from schemas.views import ENERGY
 from transforms.calendar import US_PER_S, LocalCalendar
 from transforms.decimals import as_decimal
 from transforms.fold import CellGrids
-from transforms.grid import NEVER
+from transforms.grid import ABSENT, NEVER, DayGrid
 
 Ints = npt.NDArray[np.int64]
+
+#: Rows that are made, and encoded, at a time: columns of so many stay in the processor's cache, and the memory of one
+#: block is used again by the next. Three times as fast as a whole cell at a time, and a fraction of its memory.
+BLOCK_ROWS = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Contiguous readings at one resolution: rows that share all that holds for a series. Aligned int64 arrays.
+
+    Attributes:
+        lengths: readings in each group.
+        places: where each begins in the flat arrays of its cell.
+        begins: µs, start of its first reading.
+        steps: µs from reading to reading.
+    """
+
+    lengths: Ints
+    places: Ints
+    begins: Ints
+    steps: Ints
+
+    def select(self, chosen: Any) -> "Groups":
+        """Take groups, by indices or by a slice."""
+        return Groups(self.lengths[chosen], self.places[chosen], self.begins[chosen], self.steps[chosen])
+
+    def ends(self) -> Ints:
+        """Give the start of each group's last reading, µs."""
+        ends: Ints = self.begins + (self.lengths - 1) * self.steps
+        return ends
+
+    def take_apart(self, apart: npt.NDArray[np.bool_]) -> tuple[Ints, "Groups"]:
+        """Make single readings of some groups; gives the group that each part comes from, and the parts."""
+        parts = np.where(apart, self.lengths, 1)
+        group = np.repeat(np.arange(len(parts)), parts)
+        nth: Ints = count_up(parts) * apart[group]
+        of = self.select(group)
+        lengths: Ints = np.where(apart[group], 1, of.lengths)
+        return group, Groups(lengths, of.places + nth, of.begins + nth * of.steps, of.steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """Where the rows of a selection stand in the flat arrays of its view.
+    """Where the rows of groups stand in the flat arrays of their cell.
 
     Attributes:
+        groups: the groups.
         count: number of rows.
-        index: int64 positions; None where they are the first ``count``, in their order.
+        index: int64 positions; None where the rows stand together, in their order.
     """
 
+    groups: Groups
     count: int
     index: Ints | None
 
+    @classmethod
+    def of(cls, groups: Groups) -> "Order":
+        """Find the place of every row."""
+        ends = np.cumsum(groups.lengths)
+        shift = groups.places - (ends - groups.lengths)
+        count = int(ends[-1]) if len(ends) else 0
+        if (shift == shift[:1]).all():
+            return cls(groups, count, None)
+        index = np.repeat(shift, groups.lengths)
+        index += np.arange(count)
+        return cls(groups, count, index)
+
     def take(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring a flat array into this order; zero-copy where it is in it already."""
-        return values[: self.count] if self.index is None else values.take(self.index)
+        if self.index is not None:
+            return values.take(self.index)
+        begin = int(self.groups.places[0]) if self.count else 0
+        return values[begin : begin + self.count]
+
+    def starts(self) -> Ints:
+        """Compute the start of every row, µs."""
+        starts = np.repeat(self.groups.begins, self.groups.lengths)
+        starts += count_up(self.groups.lengths) * np.repeat(self.groups.steps, self.groups.lengths)
+        return starts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """A view of one cell; selecting and sorting move whole groups, and move no reading until a column is made.
+    """A view of one cell; selecting and sorting move whole groups, and move no reading until a block is made.
 
     Attributes:
         columns: values that hold for a whole group of rows (a series, or a day of a point): Arrow arrays of one length.
-        lengths: int64, rows in each group; None where every group is one row.
-        starts: int64, where each group begins in the flat arrays.
+        groups: the readings of each group; None where every group is one row.
         flat: makes a column that has a value per row, in a given order.
     """
 
     columns: Mapping[str, pa.Array]
-    lengths: Ints | None = None
-    starts: Ints | None = None
+    groups: Groups | None = None
     flat: Mapping[str, Callable[[Order], pa.Array]] = field(default_factory=dict)
 
     def select(self, chosen: Ints) -> "Rows":
         """Take groups, in the order given."""
-        columns = {name: column.take(pa.array(chosen)) for name, column in self.columns.items()}
-        if self.lengths is None or self.starts is None:
-            return Rows(columns)
-        return Rows(columns, self.lengths[chosen], self.starts[chosen], self.flat)
+        take = pa.array(chosen)
+        columns = {name: column.take(take) for name, column in self.columns.items()}
+        return replace(self, columns=columns, groups=self.groups and self.groups.select(chosen))
 
     def with_columns(self, columns: Mapping[str, pa.Array]) -> "Rows":
         """Add or replace columns of the groups."""
         return replace(self, columns={**self.columns, **columns})
 
-    def order(self) -> Order:
-        """Say where the rows of the groups stand in the flat arrays."""
-        if self.lengths is None or self.starts is None:
-            raise ValueError("a view without groups has no flat columns")
-        ends = np.cumsum(self.lengths)
-        begins = ends - self.lengths
-        count = int(ends[-1]) if len(ends) else 0
-        if (begins == self.starts).all():
-            return Order(count, None)
-        index = np.repeat(self.starts - begins, self.lengths)
-        index += np.arange(count)
-        return Order(count, index)
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator["Rows"]:
+        """Cut between groups into blocks of about so many rows, in their order; at least one, be it empty."""
+        lengths = np.ones(self._count_groups(), np.int64) if self.groups is None else self.groups.lengths
+        block = (np.cumsum(lengths) - lengths) // rows
+        edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(lengths)]
+        for begin, end in pairwise(edges):
+            columns = {name: column.slice(begin, end - begin) for name, column in self.columns.items()}
+            groups = None if self.groups is None else self.groups.select(slice(begin, end))
+            yield replace(self, columns=columns, groups=groups)
 
     def spread(self, column: pa.Array) -> pa.Array:
         """Repeat a group's value for each of its rows: text as a dictionary, 16-byte values and numbers plain.
@@ -82,27 +139,31 @@ class Rows:
         Args:
             column: one value a group: text, a dictionary of text, ``fixed_size_binary(16)``, or of 4 bytes a value.
         """
-        if self.lengths is None:
+        if self.groups is None:
             return column
         if pa.types.is_string(column.type):
             column = column.dictionary_encode()
+        lengths = self.groups.lengths
         valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
-        null = None if valid is None else np.repeat(~valid, self.lengths)
+        null = None if valid is None else np.repeat(~valid, lengths)
         if pa.types.is_dictionary(column.type):
             codes = column.indices.fill_null(0).to_numpy().astype(np.int32, copy=False)
-            repeated = pa.array(np.repeat(codes, self.lengths), mask=null)
+            repeated = pa.array(np.repeat(codes, lengths), mask=null)
             return pa.DictionaryArray.from_arrays(repeated, column.dictionary)
         kind = "V16" if column.type == pa.binary(16) else np.int32
         values = np.frombuffer(column.buffers()[1], kind, len(column), column.offset * np.dtype(kind).itemsize)
-        repeated = np.repeat(values, self.lengths)
+        repeated = np.repeat(values, lengths)
         bitmap = None if null is None else pa.array(~null).buffers()[1]
         return pa.Array.from_buffers(column.type, len(repeated), [bitmap, pa.py_buffer(repeated)])
+
+    def _count_groups(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
 
 
 def flatten_cell(
     cell: CellGrids, flags: Mapping[tuple[str, int], npt.NDArray[np.int32] | None], calendar: LocalCalendar
 ) -> tuple[Ints, Rows]:
-    """Turn the grids of a cell into rows, sorted by metering point, product, resolution and start.
+    """See the grids of a cell as rows, sorted by metering point, product, resolution and start; copies no reading.
 
     Args:
         cell: merged grids.
@@ -115,83 +176,95 @@ def flatten_cell(
         (dictionary), ``flags``, ``registered_at``, ``rival_registered_at``, ``daily_rival_registered_at``.
     """
     keys = sorted(cell.grids)
-    points, lengths, parts = [], [], []
     day_start = int(calendar.start_of(np.array([cell.local_date]))[0])
-    for key in keys:
-        grid = cell.grids[key]
-        present = grid.present()
-        length = present.sum(axis=1)
-        rows = np.flatnonzero(length)
-        points.append(grid.points[rows])
-        lengths.append(length[rows])
-        every = present.all()
-        starts = day_start + np.arange(present.shape[1]) * (key[1] * US_PER_S)
-        found = flags.get(key)
-        all_flags = grid.flags if found is None else found if grid.flags is None else found | grid.flags
-        parts.append(
-            {
-                name: None if array is None else array.ravel() if every else array[present]
-                for name, array in (
-                    ("start", np.broadcast_to(starts, present.shape)),
-                    ("energy", grid.energy),
-                    ("status", grid.status),
-                    ("registered", grid.registered),
-                    ("flags", all_flags),
-                    ("rival", grid.rival),
-                    ("daily_rival", grid.daily_rival),
-                )
-            }
-        )
-    count = [int(length.sum()) for length in lengths]
-    defaults = {"flags": np.int32(0), "rival": np.int64(NEVER), "daily_rival": np.int64(NEVER)}
-    flat = {name: _join([part[name] for part in parts], count, defaults.get(name)) for name in parts[0]}
-    point, length = np.concatenate(points), np.concatenate(lengths)
-    code = np.repeat(np.arange(len(keys)), [len(part) for part in points])
+    parts = [_group_grid(cell.grids[key], cell.places[key], day_start, key[1]) for key in keys]
+    point = np.concatenate([point for point, _ in parts])
+    groups = Groups(
+        *(np.concatenate([getattr(of, name) for _, of in parts]) for name in ("lengths", "places", "begins", "steps"))
+    )
+    code = np.repeat(np.arange(len(keys)), [len(points) for points, _ in parts])
     products = pa.array([product for product, _ in keys])
     columns = {
         "product": products.take(pa.array(code)),
         "resolution_s": pa.array(np.array([resolution for _, resolution in keys], np.int32)[code]),
     }
-    starts = np.cumsum(length) - length
-    order = np.lexsort((code, point))
-    return point[order], Rows(columns, length, starts, _flat_columns(flat, cell.times)).select(order)
+    order = np.lexsort((groups.begins, code, point))
+    return point[order], Rows(columns, groups, _flat_columns(cell, flags)).select(order)
 
 
-def _join(parts: list[Any], count: list[int], default: Any) -> Any:
-    """Concatenate a column of all grids; None where no grid has it."""
-    if all(part is None for part in parts):
-        return None
-    if len(parts) == 1:
-        return parts[0]
-    filled = [np.full(n, default) if part is None else part for part, n in zip(parts, count, strict=True)]
-    return np.concatenate(filled)
+def _group_grid(grid: DayGrid, place: int, day_start: int, resolution_s: int) -> tuple[Ints, Groups]:
+    """Find the stretches of a grid that have readings: the point of each, and the groups."""
+    slots = grid.status.shape[1]
+    present = np.concatenate([(grid.status[rows] != ABSENT).sum(axis=1) for rows in grid.blocks()])
+    whole = np.flatnonzero(present == slots)
+    broken = np.flatnonzero((present > 0) & (present < slots))
+    edge = np.zeros((len(broken), slots + 2), np.int8)
+    edge[:, 1:-1] = grid.status[broken] != ABSENT
+    row, first = np.nonzero(np.diff(edge, axis=1) == 1)
+    _, after = np.nonzero(np.diff(edge, axis=1) == -1)
+    rows = np.concatenate([whole, broken[row]])
+    first = np.concatenate([np.zeros(len(whole), np.int64), first])
+    length = np.concatenate([np.full(len(whole), slots), after - first[len(whole) :]])
+    step = resolution_s * US_PER_S
+    steps = np.full(len(rows), step)
+    return grid.points[rows], Groups(length, place + rows * slots + first, day_start + first * step, steps)
 
 
-def _flat_columns(flat: Mapping[str, Any], times: Ints) -> dict[str, Callable[[Order], pa.Array]]:
+def _flat_columns(
+    cell: CellGrids, flags: Mapping[tuple[str, int], npt.NDArray[np.int32] | None]
+) -> dict[str, Callable[[Order], pa.Array]]:
     """Say how the flat arrays of a cell become Arrow columns."""
     stamp = pa.timestamp("us", tz="UTC")
     words = pa.array(STATUS_WORDS)
-    some_missing = bool((flat["status"] == Status.MISSING).any())
+    some_missing = bool((cell.status == Status.MISSING).any())
+    all_flags = _join(cell, {key: _either(grid.flags, flags.get(key)) for key, grid in cell.grids.items()}, np.int32(0))
+    rivals = {
+        name: _join(cell, {key: getattr(grid, name) for key, grid in cell.grids.items()}, np.int64(NEVER))
+        for name in ("rival", "daily_rival")
+    }
 
     def energy(order: Order) -> pa.Array:
-        missing = order.take(flat["status"]) == Status.MISSING if some_missing else None
-        return as_decimal(pa.array(order.take(flat["energy"]), mask=missing), ENERGY)
+        missing = order.take(cell.status) == Status.MISSING if some_missing else None
+        return as_decimal(pa.array(order.take(cell.energy), mask=missing), ENERGY)
 
-    def flags(order: Order) -> pa.Array:
-        return pa.array(np.zeros(order.count, np.int32) if flat["flags"] is None else order.take(flat["flags"]))
+    def flags_of(order: Order) -> pa.Array:
+        return pa.array(np.zeros(order.count, np.int32) if all_flags is None else order.take(all_flags))
 
     def rival(name: str, order: Order) -> pa.Array:
-        if flat[name] is None:
+        known = rivals[name]
+        if known is None:
             return pa.nulls(order.count, stamp)
-        values = order.take(flat[name])
+        values = order.take(known)
         return pa.array(values, mask=values == NEVER).view(stamp)
 
     return {
-        "start": lambda order: pa.array(order.take(flat["start"])).view(stamp),
+        "start": lambda order: pa.array(order.starts()).view(stamp),
         "energy": energy,
-        "status": lambda order: pa.DictionaryArray.from_arrays(pa.array(order.take(flat["status"])), words),
-        "flags": flags,
-        "registered_at": lambda order: pa.array(times.take(order.take(flat["registered"]))).view(stamp),
+        "status": lambda order: pa.DictionaryArray.from_arrays(pa.array(order.take(cell.status)), words),
+        "flags": flags_of,
+        "registered_at": lambda order: pa.array(cell.times.take(order.take(cell.registered))).view(stamp),
         "rival_registered_at": partial(rival, "rival"),
         "daily_rival_registered_at": partial(rival, "daily_rival"),
     }
+
+
+def _either(some: npt.NDArray[np.int32] | None, others: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32] | None:
+    return some if others is None else others if some is None else some | others
+
+
+def _join(cell: CellGrids, arrays: Mapping[tuple[str, int], Any], default: Any) -> Any:
+    """Make a flat array of the cell from the arrays that some of its grids have; None where none has."""
+    if all(array is None for array in arrays.values()):
+        return None
+    if len(arrays) == 1:
+        return next(iter(arrays.values())).ravel()
+    flat = np.full(len(cell.status), default)
+    for key, array in arrays.items():
+        if array is not None:
+            flat[cell.places[key] : cell.places[key] + array.size] = array.ravel()
+    return flat
+
+
+def count_up(lengths: Ints) -> Ints:
+    """Count 0, 1, 2 … within each group."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

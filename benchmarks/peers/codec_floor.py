@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.peers.harness import Job, run_peer
-from pipeline.parquet import encode_table
+from pipeline.parquet import encode_rows
 from pipeline.policy_file import load_policy
 from transforms.plan import Dataset
 
@@ -31,8 +31,8 @@ def work(job: Job) -> dict[str, float]:
         return pq.read_table(path, use_threads=False, read_dictionary=ids, partitioning=None).num_rows
 
     def encode(number: int) -> None:
-        dataset, table = prepared[number]
-        content = encode_table(table, dataset, {})
+        dataset, blocks = prepared[number]
+        content, _ = encode_rows(blocks, dataset, {})
         (job.out / _DATASETS[dataset.name] / f"{number:05d}.parquet").write_bytes(content)
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -44,22 +44,26 @@ def work(job: Job) -> dict[str, float]:
     return {"seconds": done - started, "decode_seconds": between - started, "readings": sum(decoded)}
 
 
-def _load_tables(lake: Path) -> list[tuple[Dataset, pa.Table]]:
-    """Read every file of both datasets, in the types in which a derived table goes to the encoder."""
+def _load_tables(lake: Path) -> list[tuple[Dataset, list[pa.Table]]]:
+    """Read every file of both datasets, in the blocks and types in which derived rows go to the encoder."""
     plan = load_policy(POLICY)
     loaded = []
     for name in _DATASETS:
         dataset = plan.datasets[name]
         words = [column.name for column in dataset.columns if pa.types.is_string(column.type)]
         for path in sorted((lake / name.replace(".", "/") / "data").rglob("*.parquet")):
-            table = pq.read_table(path, read_dictionary=words, partitioning=None)
-            columns = [_as_derived(table[column.name].combine_chunks(), column.type) for column in dataset.columns]
-            loaded.append((dataset, pa.table(columns, names=table.column_names)))
+            with pq.ParquetFile(path, read_dictionary=words) as file:
+                groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+            loaded.append((dataset, [_as_derived(table, dataset) for table in groups]))
     return loaded
 
 
-def _as_derived(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    return column if pa.types.is_string(kind) or column.type == kind else column.cast(kind)
+def _as_derived(table: pa.Table, dataset: Dataset) -> pa.Table:
+    columns = [
+        table[column.name] if pa.types.is_string(column.type) else table[column.name].cast(column.type)
+        for column in dataset.columns
+    ]
+    return pa.table([column.combine_chunks() for column in columns], names=table.column_names)
 
 
 if __name__ == "__main__":

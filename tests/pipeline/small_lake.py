@@ -108,5 +108,5 @@ def reading_rows(of: Dataset, points: int = 3, slots: int = 92, day: int = DAY, 
 def write_readings(lake, of: Dataset, label: str = CELL, **shape) -> DataFile:
     day = int(label.partition("/")[0])
     return write_data_file(
-        reading_rows(of, day=day, **shape), of, lake.new_data_path(of.name, label), {"meterveil.key": "k1"}
+        [reading_rows(of, day=day, **shape)], of, lake.new_data_path(of.name, label), {"meterveil.key": "k1"}
     )

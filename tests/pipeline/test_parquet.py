@@ -44,7 +44,7 @@ def new_path(folder: Path, label: str = CELL) -> str:
 def test_rows_come_back_as_they_went_in(tmp_path_factory, points, slots, seed, chunks):
     parts = [reading_rows(ANALYTICS, points, slots, seed=seed + part) for part in range(chunks)]
     table = pa.concat_tables(parts)
-    file = write_data_file(table, ANALYTICS, new_path(tmp_path_factory.mktemp("rows")), {})
+    file = write_data_file([table], ANALYTICS, new_path(tmp_path_factory.mktemp("rows")), {})
     back = pq.ParquetFile(file.path).read()
     assert (
         back.column("metering_point").combine_chunks().storage.to_pylist() == table.column("metering_point").to_pylist()
@@ -57,7 +57,7 @@ def test_rows_come_back_as_they_went_in(tmp_path_factory, points, slots, seed, c
 
 
 def test_the_physical_schema_is_what_every_engine_reads(tmp_path):
-    file = write_data_file(reading_rows(ANALYTICS), ANALYTICS, new_path(tmp_path), {"meterveil.source": "ab12"})
+    file = write_data_file([reading_rows(ANALYTICS)], ANALYTICS, new_path(tmp_path), {"meterveil.source": "ab12"})
     metadata = pq.ParquetFile(file.path).metadata
     assert metadata.metadata == {b"meterveil.source": b"ab12"}  # and no ARROW:schema
     lines = [line.strip() for line in str(metadata.schema).splitlines()]
@@ -72,14 +72,14 @@ def test_the_physical_schema_is_what_every_engine_reads(tmp_path):
 
 
 def test_size_and_digest_are_those_of_the_file(tmp_path):
-    file = write_data_file(reading_rows(OPERATIONAL), OPERATIONAL, new_path(tmp_path), {})
+    file = write_data_file([reading_rows(OPERATIONAL)], OPERATIONAL, new_path(tmp_path), {})
     content = Path(file.path).read_bytes()
     assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_entity_files_have_no_date_and_no_statistics(tmp_path):
     table = pa.table({"customer_id": ["C-1"], "kind": ["person"], "language": pa.nulls(1, pa.string())})
-    file = write_data_file(table, CUSTOMERS, new_path(tmp_path, "00003"), {})
+    file = write_data_file([table], CUSTOMERS, new_path(tmp_path, "00003"), {})
     assert (file.label, file.local_date) == ("00003", None)
     assert not pq.ParquetFile(file.path).metadata.row_group(0).column(0).is_stats_set
 
@@ -90,7 +90,7 @@ def test_entity_files_have_no_date_and_no_statistics(tmp_path):
 def test_modes_follow_the_zone(tmp_path, of, mask, modes):
     before = os.umask(mask)
     try:
-        file = write_data_file(reading_rows(of), of, new_path(tmp_path), {})
+        file = write_data_file([reading_rows(of)], of, new_path(tmp_path), {})
     finally:
         os.umask(before)
     path = Path(file.path)
@@ -113,15 +113,15 @@ def with_null(table: pa.Table) -> pa.Table:
 def test_rows_that_the_plan_does_not_have_are_refused(tmp_path, change, text):
     table = change(reading_rows(OPERATIONAL))
     with pytest.raises(ValueError, match=text):
-        write_data_file(table, OPERATIONAL, new_path(tmp_path), {})
+        write_data_file([table], OPERATIONAL, new_path(tmp_path), {})
     assert not (tmp_path / "data").exists()
 
 
 def test_a_file_is_never_overwritten(tmp_path):
     path = new_path(tmp_path)
-    write_data_file(reading_rows(OPERATIONAL), OPERATIONAL, path, {})
+    write_data_file([reading_rows(OPERATIONAL)], OPERATIONAL, path, {})
     with pytest.raises(FileExistsError):
-        write_data_file(reading_rows(OPERATIONAL), OPERATIONAL, path, {})
+        write_data_file([reading_rows(OPERATIONAL)], OPERATIONAL, path, {})
 
 
 def test_a_foreign_file_name_is_refused():

@@ -13,7 +13,7 @@ from schemas.status import STATUS_WORDS
 from transforms.calendar import US_PER_S, local_calendar, to_day
 from transforms.coarsen import sum_days
 from transforms.fold import CellGrids
-from transforms.grid import ABSENT, DayGrid
+from transforms.grid import ABSENT
 
 ZONE = ZoneInfo("Europe/Helsinki")
 CALENDAR = local_calendar("Europe/Helsinki")
@@ -31,22 +31,23 @@ def cells(draw) -> CellGrids:
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     greatest = draw(st.sampled_from([3, 10**6, 99_999_999_999_999]))
     hours = CALENDAR.slots_of(day, 3600)
-    grids = {}
+    of_hours = {}
     for product in (ACTIVE_ENERGY, HEAT):
         of_hour = random.choice([900, 3600, 0], (len(PLACE), hours))
         of_hour[random.random(len(PLACE)) < 0.3] = DAY
         for resolution in (900, 3600, DAY):
-            points = np.flatnonzero((of_hour == resolution).any(axis=1))
-            if not len(points):
-                continue
-            grid = DayGrid.empty(points, CALENDAR.slots_of(day, resolution))
-            slot_hour = np.arange(grid.energy.shape[1]) * min(resolution, 3600) // 3600
-            present = (of_hour[points] == resolution)[:, slot_hour]
-            grid.status[:] = np.where(present, random.choice([0, 0, 1, 3, 5, 5, 6], present.shape), ABSENT)
-            energy = random.integers(-greatest, greatest, present.shape)
-            grid.energy[:] = np.where(grid.status > 0, energy, 0)
-            grids[product, resolution] = grid
-    return CellGrids(day, pa.array([f"P{number}" for number in range(len(PLACE))]), grids, np.zeros(1, np.int64))
+            if (of_hour == resolution).any():
+                of_hours[product, resolution] = of_hour == resolution
+    points = {key: np.flatnonzero(chosen.any(axis=1)) for key, chosen in of_hours.items()}
+    ids = pa.array([f"P{number}" for number in range(len(PLACE))])
+    cell = CellGrids.empty(day, ids, points, np.zeros(1, np.int64), CALENDAR)
+    for key, grid in cell.grids.items():
+        slot_hour = np.arange(grid.energy.shape[1]) * min(key[1], 3600) // 3600
+        present = of_hours[key][grid.points][:, slot_hour]
+        grid.status[:] = np.where(present, random.choice([0, 0, 1, 3, 5, 5, 6], present.shape), ABSENT)
+        energy = random.integers(-greatest, greatest, present.shape)
+        grid.energy[:] = np.where(grid.status > 0, energy, 0)
+    return cell
 
 
 def sum_slowly(cell: CellGrids, contracted: list[bool]) -> list[dict]:
@@ -105,7 +106,7 @@ def test_sums_of_a_grid_are_sums_of_its_readings(cell, contracted):
 
 
 def test_a_silent_point_under_contract_has_a_day_without_energy():
-    cell = CellGrids(to_day(DAYS[0]), pa.array([], pa.string()), {}, np.zeros(0, np.int64))
+    cell = CellGrids.empty(to_day(DAYS[0]), pa.array([], pa.string()), {}, np.zeros(0, np.int64), CALENDAR)
     point, rows = sum_days(cell, np.zeros(0, np.int64), np.array([False, True]), CALENDAR)
     assert point.tolist() == [1]
     [row] = pa.table(dict(rows.columns)).to_pylist()
@@ -114,9 +115,9 @@ def test_a_silent_point_under_contract_has_a_day_without_energy():
 
 
 def test_a_day_of_missing_values_is_missing_and_not_zero():
-    grid = DayGrid.empty(np.array([0]), 24)
-    grid.status[:] = 0
-    cell = CellGrids(to_day(DAYS[1]), pa.array(["P0"]), {(ACTIVE_ENERGY, 3600): grid}, np.zeros(1, np.int64))
+    points = {(ACTIVE_ENERGY, 3600): np.array([0])}
+    cell = CellGrids.empty(to_day(DAYS[1]), pa.array(["P0"]), points, np.zeros(1, np.int64), CALENDAR)
+    cell.status[:] = 0
     _, rows = sum_days(cell, np.array([0]), np.array([False]), CALENDAR)
     [row] = pa.table(dict(rows.columns)).to_pylist()
     assert (row["energy"], row["peak_kw"], row["status"]) == (None, None, "MISSING")
