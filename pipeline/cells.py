@@ -73,7 +73,7 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     replaced = run.current[READINGS].get(label)
     base = None if replaced is None else _read_base(replaced.path)
     grids, tally = fold(read_frames(run.staging, refs), base, cell.local_date, run.calendar)
-    points = find_points(run, cell, grids.ids)
+    points = find_points(run, cell, grids.ids, silent=bool(run.datasets("daily")))
     rows = view_readings(grids, points, run.calendar, _sources(run.datasets("readings")))
     dataset = run.plan.datasets[READINGS]
     files = []
@@ -112,12 +112,13 @@ def _read_base(path: str) -> pa.Table:
     return pq.read_table(path, partitioning=None, read_dictionary=text).unify_dictionaries()
 
 
-def find_points(run: OpenRun, cell: Cell, ids: pa.Array) -> Points:
-    """Join the points of a cell, and the silent ones under contract, to site and contract on the cell's date."""
+def find_points(run: OpenRun, cell: Cell, ids: pa.Array, *, silent: bool) -> Points:
+    """Join the points of a cell, and if asked the silent ones under contract, to site and contract on its date."""
     occupancies = run.reference.occupancies(cell.bucket)
-    silent = contracted_points(cell.local_date, occupancies)
-    every = pc.unique(pa.concat_arrays([ids, silent])).sort() if len(silent) else ids
-    place = pc.index_in(ids, every).to_numpy().astype(np.int64)
+    every = ids
+    if silent:
+        every = pc.unique(pa.concat_arrays([ids, contracted_points(cell.local_date, occupancies)])).sort()
+    place = np.arange(len(ids)) if len(every) == len(ids) else pc.index_in(ids, every).to_numpy().astype(np.int64)
     return Points(every, place, join_occupancy(every, cell.local_date, run.reference.points(cell.bucket), occupancies))
 
 

@@ -98,11 +98,11 @@ def fold(
     if base is not None:
         id_columns.append(_encoded(base.column("metering_point_id")).dictionary)
         time_columns.append(pc.unique(_combined(base.column("registered_at"))))
-    ids = pc.unique(pa.concat_arrays(id_columns)).sort()
+    ids, positions = _number_ids(id_columns)
     times = np.unique(np.concatenate([as_int64(column) for column in time_columns]))
     day_start = int(calendar.start_of(np.array([local_date]))[0])
-    current = None if base is None else _read_base(base, ids, times, day_start)
-    arrived = [_read_frame(frame, ids, times) for frame in frames]
+    current = None if base is None else _read_base(base, positions[-1], times, day_start)
+    arrived = [_read_frame(frame, point, times) for frame, point in zip(frames, positions, strict=False)]
     cell = _allocate([*arrived, *([] if current is None else [current])], ids, times, local_date, calendar)
     grids, tally = cell.grids, FoldTally()
     touched = {key: np.zeros(len(grid.points), dtype=bool) for key, grid in grids.items()}
@@ -190,13 +190,29 @@ def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _read_base(base: pa.Table, ids: pa.Array, times: Ints, day_start: int) -> _Base:
-    """Read the current rows of a cell: their keys are distinct, and they have been merged already."""
+def _number_ids(columns: Sequence[pa.Array]) -> tuple[pa.Array, list[Ints]]:
+    """Number the distinct ids of columns in their order; gives them sorted, and the numbers of each column's rows."""
+    encoded = pa.concat_arrays(columns).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(order), np.int64)
+    rank[order.to_numpy()] = np.arange(len(order))
+    ends = np.cumsum([len(column) for column in columns])
+    return encoded.dictionary.take(order), np.split(rank[encoded.indices.to_numpy()], ends[:-1])
+
+
+def _read_base(base: pa.Table, positions: Ints, times: Ints, day_start: int) -> _Base:
+    """Read the current rows of a cell: their keys are distinct, and they have been merged already.
+
+    Args:
+        base: the rows.
+        positions: number of each id of the (unified) dictionary of metering points.
+        times: sorted distinct registration times.
+        day_start: µs.
+    """
     never = pa.scalar(NEVER, pa.int64())
-    points = _encoded(base.column("metering_point_id"))
     return _Base(
         groups=_groups(base),
-        point=_positions(points.dictionary, ids)[points.indices.to_numpy()],
+        point=positions[_encoded(base.column("metering_point_id")).indices.to_numpy()],
         since=as_int64(_combined(base.column("start"))) - day_start,
         energy=as_int64_units(_combined(base.column("energy"))),
         status=status_codes(_encoded(base.column("status"))),
@@ -210,14 +226,14 @@ def _read_base(base: pa.Table, ids: pa.Array, times: Ints, day_start: int) -> _B
     )
 
 
-def _read_frame(frame: pa.RecordBatch, ids: pa.Array, times: Ints) -> _Frame:
+def _read_frame(frame: pa.RecordBatch, point: Ints, times: Ints) -> _Frame:
     lists = frame.column("energy")
     offset = lists.offsets.to_numpy().astype(np.int64)
     energy = lists.flatten().to_numpy()
     has_status = "status" in frame.schema.names
     return _Frame(
         groups=_groups(frame),
-        point=_positions(frame.column("metering_point_id"), ids),
+        point=point,
         slot=frame.column("slot").to_numpy().astype(np.int64),
         offset=offset[:-1] - offset[0],
         count=list_lengths(lists),
@@ -225,11 +241,6 @@ def _read_frame(frame: pa.RecordBatch, ids: pa.Array, times: Ints) -> _Frame:
         energy=energy,
         status=frame.column("status").flatten().to_numpy() if has_status else np.full(len(energy), Status.OK, np.int8),
     )
-
-
-def _positions(values: pa.Array, ids: pa.Array) -> Ints:
-    found: Ints = pc.index_in(values, ids).to_numpy().astype(np.int64)
-    return found
 
 
 def _ranks(registered_at: pa.Array, times: Ints) -> npt.NDArray[np.int32]:

@@ -69,11 +69,6 @@ class DayGrid:
         rows = max(1, BLOCK_SLOTS // self.status.shape[1])
         return (slice(begin, begin + rows) for begin in range(0, max(1, len(self.points)), rows))
 
-    def present(self) -> npt.NDArray[np.bool_]:
-        """Tell which slots have a reading: bool [points, slots]."""
-        present: npt.NDArray[np.bool_] = self.status != ABSENT
-        return present
-
     def merge(
         self,
         at: npt.NDArray[np.intp],

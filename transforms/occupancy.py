@@ -23,7 +23,7 @@ class Occupancy:
         known: bool; whether the reference has the metering point.
         overlapping: bool; whether more than one contract covers the day.
         site_id: string, no nulls; the metering point's own id where it is unknown.
-        direction: string, no nulls; ``consumption`` where the point is unknown.
+        direction: dictionary of string, no nulls; ``consumption`` where the point is unknown.
         customer_id: string; null without a contract.
         contract_id: string; null without a contract.
         tariff: string; null without a contract, or where the contract names none.
@@ -62,21 +62,20 @@ def join_occupancy(ids: pa.Array, local_date: int, points: pa.Table, occupancies
         points: rows of ``schemas.reference.SITES_SCHEMA``, one per metering point.
         occupancies: rows of ``schemas.reference.CONTRACTS_SCHEMA``.
     """
-    contracts = _covering(local_date, occupancies)
-    place = pc.index_in(ids, points["metering_point_id"])
-    holder, overlapping = _choose(ids, contracts)
+    place = _invert(pc.index_in(points["metering_point_id"].combine_chunks(), ids), len(ids))
+    holder, overlapping = _choose(ids, local_date, occupancies)
 
     def of_point(name: str) -> pa.Array:
         return points[name].combine_chunks().take(place)
 
     def of_contract(name: str) -> pa.Array:
-        return contracts[name].combine_chunks().take(holder)
+        return occupancies[name].combine_chunks().take(holder)
 
     return Occupancy(
         known=place.is_valid().to_numpy(zero_copy_only=False),
         overlapping=overlapping,
         site_id=pc.coalesce(of_point("site_id"), ids),
-        direction=pc.fill_null(of_point("direction"), _DEFAULT_DIRECTION),
+        direction=pc.fill_null(of_point("direction"), _DEFAULT_DIRECTION).dictionary_encode(),
         customer_id=of_contract("customer_id"),
         contract_id=of_contract("contract_id"),
         tariff=of_contract("tariff"),
@@ -94,27 +93,30 @@ def contracted_points(local_date: int, occupancies: pa.Table) -> pa.Array:
 
     Args:
         local_date: the day, in days since 1970-01-01.
-        occupancies: rows of ``schemas.reference.CONTRACTS_SCHEMA``.
+        occupancies: rows of ``schemas.reference.CONTRACTS_SCHEMA``, sorted by metering point.
 
     Returns:
         Distinct metering point ids, strings, sorted.
     """
-    ids = _covering(local_date, occupancies)["metering_point_id"].unique()
-    return ids.take(pc.sort_indices(ids))
+    covering = _cover(local_date, occupancies)
+    return occupancies["metering_point_id"].combine_chunks().filter(pa.array(covering)).unique()
 
 
-def _covering(local_date: int, occupancies: pa.Table) -> pa.Table:
+def _cover(local_date: int, occupancies: pa.Table) -> Mask:
+    """Tell which contracts cover a day."""
     day = pa.scalar(local_date, pa.int32()).cast(pa.date32())
     begun = pc.less_equal(occupancies["valid_from"], day)
     not_over = pc.fill_null(pc.greater(occupancies["valid_to"], day), True)
-    return occupancies.filter(pc.and_(begun, not_over))
+    covering: Mask = pc.and_(begun, not_over).to_numpy()
+    return covering
 
 
-def _choose(ids: pa.Array, contracts: pa.Table) -> tuple[pa.Array, Mask]:
+def _choose(ids: pa.Array, local_date: int, contracts: pa.Table) -> tuple[pa.Array, Mask]:
     """Find the row of the contract that counts for each id (null: none), and the ids with more than one."""
+    # The ids are what is looked up in: however many contracts there are, the table of a cell's ids is small.
     owners = pc.index_in(contracts["metering_point_id"].combine_chunks(), ids)
-    rows = np.flatnonzero(owners.is_valid().to_numpy(zero_copy_only=False))
-    owner = owners.drop_null().to_numpy()
+    rows = np.flatnonzero(_cover(local_date, contracts) & owners.is_valid().to_numpy(zero_copy_only=False))
+    owner = owners.take(pa.array(rows)).to_numpy()
     overlapping = np.bincount(owner, minlength=len(ids)) > 1
     holder = np.full(len(ids), -1, np.int64)
     holder[owner] = rows
@@ -124,3 +126,11 @@ def _choose(ids: pa.Array, contracts: pa.Table) -> tuple[pa.Array, Mask]:
     order = pc.sort_indices(contracts.take(rows), sort_keys=_PRECEDENCE).to_numpy()
     holder[owner[order]] = rows[order]
     return pa.array(holder, mask=holder < 0), overlapping
+
+
+def _invert(owners: pa.Array, count: int) -> pa.Array:
+    """Turn the id that each row has, or null, into the row that each id has, or null."""
+    rows = np.flatnonzero(owners.is_valid().to_numpy(zero_copy_only=False))
+    place = np.full(count, -1, np.int64)
+    place[owners.take(pa.array(rows)).to_numpy()] = rows
+    return pa.array(place, mask=place < 0)

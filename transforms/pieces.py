@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -99,10 +99,10 @@ def split_by_cell(batch: pa.RecordBatch, pieces: Pieces, bucket_count: int) -> I
     kind = batch.column("product").dictionary_encode().indices.to_numpy().astype(np.int64) << 32
     kind += batch.column("resolution_s").to_numpy()
     order = np.lexsort((np.diff(pieces.offset), kind[pieces.series], key))
-    energy = batch.column("energy").flatten()
-    values = energy.to_numpy()
-    if len(values) and values.min() >= -(2**31) and values.max() < 2**31:
-        energy = energy.cast(pa.int32())
+    energy = batch.column("energy").flatten().to_numpy()
+    if len(energy) and energy.min() >= -(2**31) and energy.max() < 2**31:
+        energy = energy.astype(np.int32)
+    offsets, index = _gather(pieces.offset, order)
     rows = pa.array(pieces.series[order])
     columns = {
         "metering_point_id": batch.column("metering_point_id").take(rows),
@@ -110,11 +110,11 @@ def split_by_cell(batch: pa.RecordBatch, pieces: Pieces, bucket_count: int) -> I
         "resolution_s": batch.column("resolution_s").take(rows),
         "slot": pa.array(pieces.slot[order].astype(np.int16)),
         "registered_at": batch.column("registered_at").take(rows),
-        "energy": _take_lists(pieces.offset, energy, order),
+        "energy": _as_lists(offsets, energy, index),
     }
-    status = batch.column("status").flatten()
-    if (status.to_numpy() != Status.OK).any():
-        columns["status"] = _take_lists(pieces.offset, status, order)
+    status = batch.column("status").flatten().to_numpy()
+    if (status != Status.OK).any():
+        columns["status"] = _as_lists(offsets, status, index)
     whole = pa.RecordBatch.from_pydict(columns)
     sorted_key = key[order]
     edges = np.flatnonzero(np.diff(sorted_key, prepend=sorted_key[0] - 1))
@@ -123,10 +123,22 @@ def split_by_cell(batch: pa.RecordBatch, pieces: Pieces, bucket_count: int) -> I
         yield Cell(day, number), whole.slice(begin, end - begin)
 
 
-def _take_lists(offsets: Ints, values: pa.Array, order: Ints) -> pa.Array:
-    """Gather stretches of a flat array as lists."""
-    lists = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
-    return lists if (np.diff(order) == 1).all() else lists.take(pa.array(order))
+def _gather(offsets: Ints, order: Ints) -> tuple[Ints, Ints | None]:
+    """Find the offsets of stretches in another order, and the flat positions of their values; None as they stand."""
+    lengths = np.diff(offsets)[order]
+    ends = np.cumsum(lengths)
+    shift = offsets[order] - (ends - lengths)
+    moved = np.append(0, ends)
+    if not shift.any():
+        return moved, None
+    index = np.repeat(shift, lengths)
+    index += np.arange(len(index))
+    return moved, index
+
+
+def _as_lists(offsets: Ints, values: npt.NDArray[Any], index: Ints | None) -> pa.Array:
+    taken = values if index is None else values.take(index)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(taken))
 
 
 def list_lengths(lists: pa.Array) -> Ints:

@@ -94,9 +94,12 @@ class Order:
 
     def starts(self) -> Ints:
         """Compute the start of every row, µs."""
-        starts = np.repeat(self.groups.begins, self.groups.lengths)
-        starts += count_up(self.groups.lengths) * np.repeat(self.groups.steps, self.groups.lengths)
-        return starts
+        lengths, begins = self.groups.lengths, self.groups.begins
+        starts = np.repeat(self.groups.steps, lengths)
+        if len(lengths):
+            # Steps, and at the first reading of each group what leads there from the last one of the group before.
+            starts[np.cumsum(lengths) - lengths] = begins - np.append(0, self.groups.ends()[:-1])
+        return np.cumsum(starts, out=starts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,17 +147,17 @@ class Rows:
         if pa.types.is_string(column.type):
             column = column.dictionary_encode()
         lengths = self.groups.lengths
-        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
-        null = None if valid is None else np.repeat(~valid, lengths)
-        if pa.types.is_dictionary(column.type):
-            codes = column.indices.fill_null(0).to_numpy().astype(np.int32, copy=False)
-            repeated = pa.array(np.repeat(codes, lengths), mask=null)
-            return pa.DictionaryArray.from_arrays(repeated, column.dictionary)
+        validity = None
+        if column.null_count:
+            valid = column.is_valid().to_numpy(zero_copy_only=False)
+            validity = pa.py_buffer(np.packbits(np.repeat(valid, lengths), bitorder="little"))
+        encoded = pa.types.is_dictionary(column.type)
+        values = column.indices.cast(pa.int32()) if encoded else column
         kind = "V16" if column.type == pa.binary(16) else np.int32
-        values = np.frombuffer(column.buffers()[1], kind, len(column), column.offset * np.dtype(kind).itemsize)
-        repeated = np.repeat(values, lengths)
-        bitmap = None if null is None else pa.array(~null).buffers()[1]
-        return pa.Array.from_buffers(column.type, len(repeated), [bitmap, pa.py_buffer(repeated)])
+        given = np.frombuffer(values.buffers()[1], kind, len(values), values.offset * np.dtype(kind).itemsize)
+        repeated = np.repeat(given, lengths)
+        spread = pa.Array.from_buffers(values.type, len(repeated), [validity, pa.py_buffer(repeated)])
+        return _encode(spread, column.dictionary) if encoded else spread
 
     def _count_groups(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -185,7 +188,7 @@ def flatten_cell(
     code = np.repeat(np.arange(len(keys)), [len(points) for points, _ in parts])
     products = pa.array([product for product, _ in keys])
     columns = {
-        "product": products.take(pa.array(code)),
+        "product": pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)), products),
         "resolution_s": pa.array(np.array([resolution for _, resolution in keys], np.int32)[code]),
     }
     order = np.lexsort((groups.begins, code, point))
@@ -216,7 +219,6 @@ def _flat_columns(
     """Say how the flat arrays of a cell become Arrow columns."""
     stamp = pa.timestamp("us", tz="UTC")
     words = pa.array(STATUS_WORDS)
-    some_missing = bool((cell.status == Status.MISSING).any())
     all_flags = _join(cell, {key: _either(grid.flags, flags.get(key)) for key, grid in cell.grids.items()}, np.int32(0))
     rivals = {
         name: _join(cell, {key: getattr(grid, name) for key, grid in cell.grids.items()}, np.int64(NEVER))
@@ -224,11 +226,16 @@ def _flat_columns(
     }
 
     def energy(order: Order) -> pa.Array:
-        missing = order.take(cell.status) == Status.MISSING if some_missing else None
-        return as_decimal(pa.array(order.take(cell.energy), mask=missing), ENERGY)
+        missing = order.take(cell.status) == Status.MISSING
+        return as_decimal(pa.array(order.take(cell.energy), mask=missing if missing.any() else None), ENERGY)
 
     def flags_of(order: Order) -> pa.Array:
         return pa.array(np.zeros(order.count, np.int32) if all_flags is None else order.take(all_flags))
+
+    def registered_at(order: Order) -> Ints:
+        if len(cell.times) == 1:
+            return np.full(order.count, cell.times[0])
+        return cell.times.take(order.take(cell.registered))
 
     def rival(name: str, order: Order) -> pa.Array:
         known = rivals[name]
@@ -240,9 +247,9 @@ def _flat_columns(
     return {
         "start": lambda order: pa.array(order.starts()).view(stamp),
         "energy": energy,
-        "status": lambda order: pa.DictionaryArray.from_arrays(pa.array(order.take(cell.status)), words),
+        "status": lambda order: _encode(pa.array(order.take(cell.status)), words),
         "flags": flags_of,
-        "registered_at": lambda order: pa.array(cell.times.take(order.take(cell.registered))).view(stamp),
+        "registered_at": lambda order: pa.array(registered_at(order)).view(stamp),
         "rival_registered_at": partial(rival, "rival"),
         "daily_rival_registered_at": partial(rival, "daily_rival"),
     }
@@ -263,6 +270,11 @@ def _join(cell: CellGrids, arrays: Mapping[tuple[str, int], Any], default: Any) 
         if array is not None:
             flat[cell.places[key] : cell.places[key] + array.size] = array.ravel()
     return flat
+
+
+def _encode(indices: pa.Array, dictionary: pa.Array) -> pa.DictionaryArray:
+    """Join indices that are known to be good to their dictionary."""
+    return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
 
 
 def count_up(lengths: Ints) -> Ints:

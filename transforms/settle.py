@@ -58,7 +58,7 @@ def settle(grids: Mapping[int, DayGrid], points: int, times: Ints, superseded: S
     resolutions = np.zeros(points, np.int64)
     contested = np.zeros(points, dtype=bool)
     for grid in grids.values():
-        resolutions[grid.points] += grid.present().any(axis=1)
+        resolutions[grid.points] += 1
         for carried in (grid.rival, grid.daily_rival):
             if carried is not None:
                 contested[grid.points] |= (carried != NEVER).any(axis=1)

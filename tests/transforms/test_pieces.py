@@ -11,6 +11,7 @@ from schemas.status import Status
 from transforms.buckets import bucket_of
 from transforms.calendar import US_PER_S, local_calendar, to_date, to_day
 from transforms.fold import fold
+from transforms.grid import ABSENT
 from transforms.pieces import locate, split_by_cell
 from transforms.series import drop_readings
 
@@ -63,7 +64,7 @@ def test_split_and_fold_are_inverse(many):
         assert tally.superseded.counts == {}
         start = midnight(to_date(cell.local_date))
         for (product, resolution), grid in folded.grids.items():
-            for row, slot in np.argwhere(grid.present()).tolist():
+            for row, slot in np.argwhere(grid.status != ABSENT).tolist():
                 found.append(
                     Reading(
                         folded.ids[int(grid.points[row])].as_py(),
