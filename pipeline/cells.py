@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -82,8 +82,7 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     if base is None or not _same_rows(base, state):
         path = run.new_data_path(dataset, label)
         state = _State(derive(dataset, rows, _no_subkeys))
-        file = write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id))
-        files.append(replace(file, replaces=path_of(replaced)))
+        files.append(write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id)))
     files += _derive_cell(run, cell, grids, points, rows, name_source(path))
     totals = Totals.of_fold(tally, state.rows, state.energy, changed=bool(files))
     return CellWork(*cell, path_of(replaced), refs, tuple(files), totals)
@@ -150,8 +149,7 @@ def _derive_cell(
         rows = readings if view == "readings" else view_daily(grids, points, run.calendar, used)
         for dataset, footer in stale:
             table = derive(dataset, rows, run.subkeys(dataset, local_date))
-            file = write_data_file(table, dataset, run.new_data_path(dataset, label), footer)
-            yield replace(file, replaces=path_of(run.current[dataset.name].get(label)))
+            yield write_data_file(table, dataset, run.new_data_path(dataset, label), footer)
 
 
 def _is_in_step(current: CurrentFile | None, footer: Mapping[str, str]) -> bool:

@@ -105,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         _describe_ingest,
         _describe_query,
         _describe_tables,
+        _describe_verify,
     ):
         describe(commands)
     return parser
@@ -186,6 +187,7 @@ def _describe_query(commands: Any) -> None:
     command.add_argument("--lake", type=Path, required=True, help="the lake, or its analytics folder alone")
     command.add_argument("--role", required=True, help="role of the policy that you act in")
     command.add_argument("--purpose", required=True, help="purpose of the policy that you read for")
+    command.add_argument("--as-of", default="", metavar="TIME|RUN", help="answer as the lake was, by today's grants")
     command.add_argument("--format", default="table", help="table, csv, json or parquet (default table)")
     command.add_argument("--out", type=Path, help="file to write to (default: standard output)")
     command.add_argument("sql", help="one SELECT statement, such as 'SELECT count(*) FROM analytics.readings'")
@@ -198,6 +200,19 @@ def _describe_tables(commands: Any) -> None:
     command.add_argument("--role", help="tell which tables this role may read")
     _add_json(command)
     command.set_defaults(run=_tables)
+
+
+def _describe_verify(commands: Any) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check that a lake is as it was written; changes nothing",
+        description="Checks every file against its digest, and every table against what it derives from. Changes "
+        "nothing. What runs that died left over is shown and breaks no rule.",
+        epilog="Exit code 0: clean. 1: something was found, or the lake can't be verified. 2: wrong usage.",
+    )
+    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    _add_json(command)
+    command.set_defaults(run=_verify)
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
@@ -338,7 +353,8 @@ def _query(arguments: argparse.Namespace) -> None:
     from pipeline.results import write_result
 
     lake, plan = _open_lake_and_plan(arguments)
-    result = run_query(lake, plan, arguments.role, arguments.purpose, arguments.sql, current_user())
+    user = current_user()
+    result = run_query(lake, plan, arguments.role, arguments.purpose, arguments.sql, user, arguments.as_of)
     if arguments.out:
         with arguments.out.open("wb") as stream:
             write_result(result, arguments.format, stream)
@@ -363,6 +379,21 @@ def _tables(arguments: argparse.Namespace) -> None:
         for info in list_tables(lake, plan, arguments.role)
     ]
     _print_rows(rows, as_json=arguments.json)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from pipeline.summary import print_findings
+    from pipeline.verify import verify_lake
+
+    findings = verify_lake(*_open_lake_and_plan(arguments))
+    if arguments.json:
+        print(json.dumps(findings.describe(), indent=2))
+    else:
+        print_findings(findings, Console(soft_wrap=True))
+    if findings.violations:
+        raise MeterveilError(
+            f"{findings.violations} violations", where=str(arguments.lake), remedy="restore what is damaged from a copy"
+        )
 
 
 def _open_lake_and_plan(arguments: argparse.Namespace) -> Any:

@@ -1,21 +1,25 @@
-"""The commit: one step, on exact totals, one snapshot per table, the run's own record last."""
+"""The commit: one step, on exact totals, all tables or none, the run's own record last."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException
 
-from pipeline.cells import READINGS, CellWork
+from pipeline.cells import READINGS, CellWork, label_of, path_of, rewrite_cell
 from pipeline.context import OpenRun
 from pipeline.errors import MeterveilError
-from pipeline.iceberg import replace_files
+from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
+from pipeline.keys import Keyset
+from pipeline.lake import Lake
+from pipeline.lease import check_lease
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.totals import Totals, add_totals, check_conservation
-from transforms.plan import Dataset
+from transforms.plan import Dataset, Plan
 
 RUNS = "operational.runs"
 
@@ -65,40 +69,91 @@ class RunOutcome:
 
 
 def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
-    """Check the run's totals and make its files the tables' current ones.
+    """Check the run's totals and make its files the tables' current ones, in all tables or in none.
 
-    Tables are committed in the order operational, derived, quarantine, runs. A run whose id is in a table's history has
-    been committed there already: a step that is tried again changes nothing.
+    Runs at the same time end as if one had come after the other: a cell that another run has written meanwhile is
+    folded again, into what that run made of it. A step that is tried again finds the run's record and changes nothing.
 
     Raises:
-        MeterveilError: conservation is broken, too much was quarantined, or another run committed meanwhile. Nothing of
-            this run is visible then.
+        MeterveilError: conservation is broken, too much was quarantined, or the lake is of another policy or key by
+            now; nothing of this run is visible then. Or the commit was begun: the next run finishes it.
     """
-    totals = outcome.totals
-    check_conservation(totals)
-    _check_rows(run, outcome.written, totals)
-    _check_quarantined(totals, rules.max_quarantined)
-    _check_base(run)
-    snapshots = {
-        dataset.name: _commit_table(run, dataset, [file for file in outcome.written if file.dataset == dataset.name])
-        for dataset in sorted(run.plan.datasets.values(), key=_commit_order)
-        if dataset.name != RUNS
-    }
-    record = _describe_run(run, outcome, totals, rules, snapshots)
-    _commit_table(run, run.plan.datasets[RUNS], [_write_record(run, record)])
+    with sole_committer(run.lake):
+        run = run.refreshed()
+        if run.context.run_id in run.current[RUNS]:
+            return
+        check_lease(run.lake, run.context.run_id)
+        check_unchanged(run.lake, run.plan, run.keyset)
+        outcome = replace(outcome, cells=_fold_changed(run, outcome.cells))
+        totals = outcome.totals
+        check_conservation(totals)
+        _check_rows(run, outcome.written, totals)
+        _check_quarantined(totals, rules.max_quarantined)
+        run.lake.store_policy(run.policy_text)
+        record = _write_record(run, _describe_run(run, outcome, totals, rules))
+        changes = _list_changes(run, [*outcome.written, record])
+        key = run.keyset.primary.info.id
+        commit_journal(run.lake, Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes))
+
+
+def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
+    """Refuse a policy or a key that is not the lake's: its tables would be of two kinds.
+
+    Raises:
+        MeterveilError: the last run that committed had another one.
+    """
+    last = lake.table(RUNS).current_snapshot() if lake.has_table(RUNS) else None
+    if last is None or last.summary is None:
+        return
+    for what, mine, of_lake in (
+        ("policy", plan.digest, last.summary["meterveil.policy"]),
+        ("key", keyset.primary.info.id, last.summary["meterveil.key"]),
+    ):
+        if mine != of_lake:
+            raise MeterveilError(
+                f"the {what} is not the one that the lake's tables were made with",
+                where=str(lake.root),
+                remedy=f"ingest with that {what}, or into another lake",
+            )
+
+
+def _fold_changed(run: OpenRun, cells: Iterable[CellWork]) -> list[CellWork]:
+    """Fold those cells again, with as many threads as a worker has, whose file is not the one they were folded into."""
+
+    def fold_again(work: CellWork) -> CellWork:
+        if path_of(run.current[READINGS].get(label_of(work.cell))) == work.base:
+            return work
+        for file in work.files:
+            Path(file.path).unlink(missing_ok=True)
+        return rewrite_cell(run, work.cell, work.frames)
+
+    with ThreadPoolExecutor(run.context.threads) as pool:
+        return list(pool.map(fold_again, cells))
+
+
+def _list_changes(run: OpenRun, written: Sequence[DataFile]) -> tuple[TableChange, ...]:
+    """Say what becomes of every table: a file takes the place of the current one of its label."""
+    changes = []
+    for dataset in sorted(run.plan.datasets.values(), key=_commit_order):
+        current = run.current[dataset.name]
+        if added := tuple(file for file in written if file.dataset == dataset.name):
+            removed = tuple(current[file.label].path for file in added if file.label in current)
+            changes.append(TableChange(dataset.name, added, removed))
+    return tuple(changes)
 
 
 def _commit_order(dataset: Dataset) -> tuple[int, str]:
+    """Sort the state first, then what derives from it, quarantine, and the record of runs."""
     if dataset.name == READINGS:
         return 0, dataset.name
-    return {"quarantine": 2}.get(dataset.view, 1), dataset.name
+    return {"quarantine": 2, "runs": 3}.get(dataset.view, 1), dataset.name
 
 
 def _check_rows(run: OpenRun, written: Sequence[DataFile], totals: Totals) -> None:
     """Check that the files hold the rows that the fold counted."""
     state = [file for file in written if file.dataset == READINGS]
     current = run.current[READINGS]
-    replaced = sum(current[file.label].rows for file in state if file.replaces)
+    replaced = sum(current[file.label].rows for file in state if file.label in current)
     gained = sum(file.rows for file in state) - replaced
     if gained != totals.count("after") - totals.count("before"):
         raise MeterveilError(
@@ -119,51 +174,18 @@ def _check_quarantined(totals: Totals, limit: float) -> None:
         )
 
 
-def _check_base(run: OpenRun) -> None:
-    """Check that every table is as this run found it, or has this run's commit already."""
-    snapshots = dict(run.context.snapshots)
-    for name in run.plan.datasets:
-        table = run.lake.table(name)
-        current = table.current_snapshot()
-        found = None if current is None else current.snapshot_id
-        if found != snapshots.get(name) and not _is_committed(table, run.context.run_id):
-            raise MeterveilError(
-                "another run committed while this one worked", where=name, remedy="nothing was committed; run it again"
-            )
-
-
-def _is_committed(table: object, run_id: str) -> bool:
-    snapshots = table.snapshots()  # type: ignore[attr-defined]
-    return any(snapshot.summary and snapshot.summary.get("meterveil.run") == run_id for snapshot in snapshots)
-
-
-def _commit_table(run: OpenRun, dataset: Dataset, written: Sequence[DataFile]) -> int | None:
-    """Commit one table; its snapshot afterwards, or None while it has none."""
-    table = run.lake.table(dataset.name)
-    if written and not _is_committed(table, run.context.run_id):
-        summary = {"meterveil.run": run.context.run_id, "meterveil.policy": run.plan.digest}
-        summary |= {"meterveil.key": run.keyset.primary.info.id, "meterveil.reference": run.context.reference}
-        try:
-            replace_files(table, written, [file.replaces for file in written if file.replaces], summary)
-        except CommitFailedException as error:
-            raise MeterveilError(
-                "another run committed at the same moment", where=dataset.name, remedy="run it again"
-            ) from error
-    current = run.lake.table(dataset.name).current_snapshot()
-    return None if current is None else current.snapshot_id
-
-
-def _describe_run(
-    run: OpenRun, outcome: RunOutcome, totals: Totals, rules: CommitRules, snapshots: dict[str, int | None]
-) -> dict[str, object]:
+def _describe_run(run: OpenRun, outcome: RunOutcome, totals: Totals, rules: CommitRules) -> dict[str, object]:
     """Make the run record: everything that can be said of a run without a single identifier."""
-    tables: dict[str, dict[str, object]] = {
-        name: {"snapshot": snapshot, "files": 0, "rows": 0, "bytes": 0} for name, snapshot in snapshots.items()
+    bases = dict(run.context.snapshots)
+    tables: dict[str, dict[str, int | None]] = {
+        name: {"base_snapshot": bases.get(name), "files": 0, "rows": 0, "bytes": 0}
+        for name in run.plan.datasets
+        if name != RUNS
     }
     for file in outcome.written:
         entry = tables[file.dataset]
         for what, by in (("files", 1), ("rows", file.rows), ("bytes", file.bytes)):
-            entry[what] = int(str(entry[what])) + by
+            entry[what] = (entry[what] or 0) + by
     return {
         "run_id": run.context.run_id,
         "command": rules.command,

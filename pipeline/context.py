@@ -1,7 +1,7 @@
 """What a run works with: named on the launcher, opened on the worker. No secret and no table is ever pickled."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -45,8 +45,8 @@ class RunContext:
 
     @property
     def mark(self) -> str:
-        """The random end of the run's id, in the names of all its data files."""
-        return self.run_id.rpartition("-")[2]
+        """What the names of all data files of the run begin with, after their label."""
+        return mark_of(self.run_id)
 
 
 class OpenRun:
@@ -55,8 +55,14 @@ class OpenRun:
     def __init__(self, context: RunContext) -> None:
         self.context = context
         self.lake: Lake = open_lake(context.lake)
+        self.policy_text = Path(context.policy).read_text(encoding="utf-8")
         self.plan: Plan = load_policy(Path(context.policy))
         self.calendar: LocalCalendar = local_calendar(self.lake.settings.time_zone)
+
+    def refreshed(self) -> "OpenRun":
+        """Open the run on the tables as they are now; this very one where they are as they were."""
+        context = replace(self.context, snapshots=current_snapshots(self.lake, self.plan))
+        return self if context == self.context else OpenRun(context)
 
     @property
     def staging(self) -> Path:
@@ -118,6 +124,17 @@ class OpenRun:
 def open_run(context: RunContext) -> OpenRun:
     """Open a run's context, once a process."""
     return OpenRun(context)
+
+
+def current_snapshots(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
+    """List the tables of a plan that have a snapshot, with the current one's id."""
+    snapshots = ((name, lake.table(name).current_snapshot()) for name in plan.datasets)
+    return tuple((name, snapshot.snapshot_id) for name, snapshot in snapshots if snapshot)
+
+
+def mark_of(run_id: str) -> str:
+    """Give the random end of a run's id, by which its data files are known."""
+    return run_id.rpartition("-")[2]
 
 
 def staging_folder(lake: Lake, run_id: str) -> Path:

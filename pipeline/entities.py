@@ -1,11 +1,9 @@
 """Entity datasets: one file per bucket of customers, derived from the reference snapshot and replaced with it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline.cells import path_of
 from pipeline.context import OpenRun
 from pipeline.parquet import DataFile, write_data_file
 from schemas.views import CUSTOMERS
@@ -25,8 +23,7 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
     for dataset in run.datasets("customers"):
         rows = derive(dataset, Rows(columns), run.subkeys(dataset, _UNDATED))
         path = run.new_data_path(dataset, label)
-        file = write_data_file(rows, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
-        yield replace(file, replaces=path_of(run.current[dataset.name].get(label)))
+        yield write_data_file(rows, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
 
 
 def _as_array(column: pa.ChunkedArray) -> pa.Array:

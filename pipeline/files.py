@@ -45,8 +45,11 @@ def write_file(path: Path, content: bytes | memoryview, *, private: bool) -> Non
 def replace_file(path: Path, content: bytes, *, private: bool) -> None:
     """Write a file at once: a reader sees the old content or the new, never a part."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    write_file(draft, content, private=private)
-    draft.replace(path)
+    try:
+        write_file(draft, content, private=private)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
@@ -117,11 +118,18 @@ def current_files(table: Table, snapshot_id: int | None = None) -> list[CurrentF
     Raises:
         MeterveilError: the snapshot has expired, or another program has written into the table.
     """
-    files = []
-    for file in _live_files(table, snapshot_id):
-        label, local_date = parse_label(file.file_path)
-        files.append(CurrentFile(file.file_path, file.record_count, file.file_size_in_bytes, local_date, label))
-    return files
+    return [_describe_file(file) for file in _live_files(table, snapshot_id)]
+
+
+def kept_files(table: Table) -> dict[str, CurrentFile]:
+    """Find the data files of every snapshot that a table still has, by path; reads each manifest once.
+
+    Raises:
+        MeterveilError: another program has written into the table.
+    """
+    manifests = {item.manifest_path: item for snapshot in table.snapshots() for item in snapshot.manifests(table.io)}
+    entries = (item.fetch_manifest_entry(table.io, discard_deleted=True) for item in manifests.values())
+    return {entry.data_file.file_path: _describe_file(entry.data_file) for entry in chain.from_iterable(entries)}
 
 
 def replace_files(
@@ -163,6 +171,11 @@ def _iceberg_type(kind: pa.DataType) -> PrimitiveType:
     if pa.types.is_decimal(kind):
         return DecimalType(kind.precision, kind.scale)
     return _ICEBERG_TYPES[kind]
+
+
+def _describe_file(file: IcebergFile) -> CurrentFile:
+    label, local_date = parse_label(file.file_path)
+    return CurrentFile(file.file_path, file.record_count, file.file_size_in_bytes, local_date, label)
 
 
 def _live_files(table: Table, snapshot_id: int | None) -> Iterator[IcebergFile]:

@@ -16,6 +16,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.io.pyarrow import PyArrowFileIO, PyArrowLocalFileSystem
 from pyiceberg.table import Table
+from sqlalchemy.exc import DatabaseError
 
 from pipeline.errors import MeterveilError
 from pipeline.files import create_file, make_folder, replace_file
@@ -113,7 +114,8 @@ class Lake:
                     where=str(self.folder(zone)),
                     remedy=f"work as a user who may read the {zone} zone",
                 )
-            self._catalogs[zone] = _open_catalog(self.folder(zone), zone)
+            with catalog_faults(str(self.folder(zone) / _CATALOG)):
+                self._catalogs[zone] = _open_catalog(self.folder(zone), zone)
         return self._catalogs[zone]
 
     def ensure_tables(self, plan: Plan) -> None:
@@ -133,7 +135,8 @@ class Lake:
         """
         zone, identifier = _split_name(name)
         try:
-            table = self.catalog(zone).load_table(identifier)
+            with catalog_faults(name):
+                table = self.catalog(zone).load_table(identifier)
         except NoSuchTableError as error:
             raise MeterveilError("no such table in the lake", where=name, remedy="see: meterveil tables") from error
         except FileNotFoundError as error:
@@ -153,7 +156,13 @@ class Lake:
     def has_table(self, name: str) -> bool:
         """Tell whether a table has been made."""
         zone, identifier = _split_name(name)
-        return self.catalog(zone).table_exists(identifier)
+        with catalog_faults(name):
+            return self.catalog(zone).table_exists(identifier)
+
+    def table_names(self) -> list[str]:
+        """List the tables of both zones that have been made."""
+        with catalog_faults(str(self.root)):
+            return sorted(".".join(name) for zone in _ZONES for name in self.catalog(zone).list_tables(zone))
 
     def new_data_path(self, dataset_name: str, label: str, mark: str = "") -> str:
         """Make a final, unique path for a data file; the label is a cell, a bucket or an input's digest."""
@@ -181,7 +190,8 @@ class Lake:
         zone, identifier = _split_name(dataset.name)
         schema = iceberg_schema(dataset)
         if not self.has_table(dataset.name):
-            with suppress(TableAlreadyExistsError):  # made by another run meanwhile
+            # Made by another run meanwhile, it is there.
+            with suppress(TableAlreadyExistsError), catalog_faults(dataset.name):
                 self.catalog(zone).create_table(
                     identifier,
                     schema,
@@ -242,6 +252,25 @@ def open_lake(root: str | Path) -> Lake:
 def is_lake(root: str | Path) -> bool:
     """Tell whether ``open_lake`` has a lake to open here."""
     return any(os.access(Path(root) / folder / _SETTINGS, os.R_OK) for folder in ("", "analytics"))
+
+
+@contextmanager
+def catalog_faults(where: str) -> Iterator[None]:
+    """Say in a line what is wrong with a catalog's database.
+
+    Raises:
+        MeterveilError: it is locked, damaged, not to be written, or its disk is full.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        problem = str(error.orig)
+        remedy = "look at its disk and its permissions, then run it again"
+        if "locked" in problem:
+            remedy = "end the program that holds it, or wait for it; then run it again"
+        elif any(word in problem for word in ("not a database", "malformed", "no such table")):
+            remedy = f"restore {_CATALOG} of its zone from a copy"
+        raise MeterveilError(f"the catalog fails: {problem}", where=where, remedy=remedy) from None
 
 
 class PrivateFileIO(PyArrowFileIO):

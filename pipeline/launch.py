@@ -5,30 +5,29 @@ import io
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
-from pipeline.commit import RUNS, CommitRules
-from pipeline.context import RunContext, reference_folder, staging_folder
+from pipeline.commit import RUNS, CommitRules, check_unchanged
+from pipeline.context import RunContext, current_snapshots, reference_folder
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import find_feeds, read_feed
-from pipeline.iceberg import current_files
 from pipeline.ingest import build_ingest
-from pipeline.keys import Keyset, open_keyset
+from pipeline.journal import sole_committer
+from pipeline.keys import open_keyset
 from pipeline.lake import Lake, create_lake, is_lake, open_lake
+from pipeline.lease import clean_up_dead, leased
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.progress import PROGRESS
 from pipeline.reading import read_part
@@ -99,29 +98,33 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
     keyset = open_keyset(request.keyset, request.kek)
     policy, plan = choose_policy(request)
     lake = prepare_lake(request)
-    _check_unchanged(lake, plan, keyset)
-    snapshot = (
-        build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
-        if request.reference
-        else newest_snapshot(reference_folder(lake))
-    )
-    lake.ensure_tables(plan)
-    lake.store_policy(policy.read_text(encoding="utf-8"))
-    context = RunContext(
-        run_id=f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
-        lake=str(lake.root),
-        policy=str(policy.resolve()),
-        keyset=str(request.keyset.resolve()),
-        kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
-        reference=snapshot.version,
-        snapshots=_snapshot_ids(lake, plan),
-        read=read,
-        threads=request.threads,
-    )
-    rules = CommitRules("ingest", started.isoformat(), request.max_quarantined)
-    with _audited(lake, "ingest", context.run_id), _cleaned_up(request, lake, plan, context):
-        _run_graph(runner, request, paths, context, rules)
-    return read_run_record(lake, context.run_id)
+    run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    with leased(lake, run_id, "ingest", in_process=request.runner in _LOCAL_RUNNERS):
+        with sole_committer(lake):
+            clean_up_dead(lake)
+            check_unchanged(lake, plan, keyset)
+            lake.ensure_tables(plan)
+            snapshots = current_snapshots(lake, plan)
+        reference = (
+            build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
+            if request.reference
+            else newest_snapshot(reference_folder(lake))
+        )
+        context = RunContext(
+            run_id=run_id,
+            lake=str(lake.root),
+            policy=str(policy.resolve()),
+            keyset=str(request.keyset.resolve()),
+            kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
+            reference=reference.version,
+            snapshots=snapshots,
+            read=read,
+            threads=request.threads,
+        )
+        rules = CommitRules("ingest", started.isoformat(), request.max_quarantined)
+        with _audited(lake, "ingest", run_id):
+            _run_graph(runner, request, paths, context, rules)
+    return read_run_record(lake, run_id)
 
 
 def describe_ingest(request: IngestRequest) -> dict[str, Any]:
@@ -267,37 +270,12 @@ def _count_buckets(request: IngestRequest) -> int:
     return default_bucket_count(sum(batch.num_rows for batch in read_feed("sites", sites)))
 
 
-def _check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
-    """Refuse a policy or a key that is not the lake's: its tables would be of two kinds."""
-    if not (lake.reaches("operational") and lake.has_table(RUNS)):
-        return
-    runs = lake.table(RUNS).scan(selected_fields=("committed_at", "policy_digest", "key_id")).to_arrow()
-    if not len(runs):
-        return
-    last = runs.slice(int(pc.sort_indices(runs, [("committed_at", "descending")])[0].as_py()), 1).to_pylist()[0]
-    for what, mine, of_lake in (
-        ("policy", plan.digest, last["policy_digest"]),
-        ("key", keyset.primary.info.id, last["key_id"]),
-    ):
-        if mine != of_lake:
-            raise MeterveilError(
-                f"the {what} is not the one that the lake's tables were made with",
-                where=str(lake.root),
-                remedy=f"ingest with that {what}, or into another lake",
-            )
-
-
 def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:  # octets that are no UTF-8 came through as surrogates
         return False
     return True
-
-
-def _snapshot_ids(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
-    snapshots = ((name, lake.table(name).current_snapshot()) for name in plan.datasets)
-    return tuple((name, snapshot.snapshot_id) for name, snapshot in snapshots if snapshot)
 
 
 def _make_runner(name: str) -> PipelineRunner:
@@ -325,24 +303,6 @@ def _run_graph(
         # Beam can't make an OSError anew with more words: it raises another error in its place.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
-        raise
-
-
-@contextmanager
-def _cleaned_up(request: IngestRequest, lake: Lake, plan: Plan, context: RunContext) -> Iterator[None]:
-    """Delete what a failed run wrote and no table lists, as far as that can be; readers never see it anyway."""
-    try:
-        yield
-        shutil.rmtree(staging_folder(lake, context.run_id), ignore_errors=True)
-    except Exception:
-        # On a cluster workers may still be writing, or committing.
-        if request.runner in _LOCAL_RUNNERS:
-            for name in plan.datasets:
-                listed = {file.path for file in current_files(lake.table(name))}
-                for path in lake.marked_data_paths(name, context.mark) - listed:
-                    with suppress(OSError):
-                        Path(path).unlink()
-            shutil.rmtree(staging_folder(lake, context.run_id), ignore_errors=True)
         raise
 
 

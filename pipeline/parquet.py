@@ -34,7 +34,6 @@ class DataFile:
         sha256: digest of the file, hex.
         local_date: days since 1970-01-01 of a cell's file, else None.
         label: what the file holds: a cell ``20541/00007``, a bucket ``00007`` or the digest of an input file.
-        replaces: path of the current file whose place it is to take; empty where there is none.
     """
 
     dataset: str
@@ -44,7 +43,6 @@ class DataFile:
     sha256: str
     local_date: int | None
     label: str
-    replaces: str = ""
 
 
 def name_data_file(label: str, mark: str = "") -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.access import User, authorise
 from pipeline.audit import AuditEntry, record_event
 from pipeline.errors import MeterveilError
+from pipeline.history import find_instant, snapshots_at
 from pipeline.iceberg import current_files, is_cell_dataset
 from pipeline.lake import Lake
 from transforms.plan import Dataset, Plan, Zone
@@ -31,6 +32,9 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 #: Errors whose text repeats the query at most; the text of others may hold a value of a row.
 _PLAIN_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
+#: Whom a dataset must not show today it must not show as of an earlier day, either.
+_WITHHELD_BY = "information_restriction"
+
 _MISSING_TABLE = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 
 _SQL_TYPES: dict[pa.DataType, str] = {
@@ -45,11 +49,11 @@ _SQL_TYPES: dict[pa.DataType, str] = {
 }
 
 
-def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: User) -> pa.Table:
+def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: User, as_of: str = "") -> pa.Table:
     """Run one SELECT over the tables that the role may read for the purpose; leaves a line in the audit log.
 
-    Only the tables that the query names exist for it, each with the files of its present snapshot. Local times are in
-    the lake's time zone; UUIDs come out as text.
+    Only the tables that the query names exist for it, each with the files of one snapshot, by today's grants. Local
+    times are in the lake's time zone; UUIDs come out as text.
 
     Args:
         lake: the lake; its analytics zone alone is enough for analytics tables.
@@ -58,6 +62,7 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
         purpose: what the rows are read for.
         sql: one SELECT statement; tables are named ``analytics.readings``.
         user: who asks.
+        as_of: a time or a run (``pipeline.history``) whose state of the tables is asked; empty for the present.
 
     Raises:
         MeterveilError: refused, out of reach, or an error of the query in one line.
@@ -68,12 +73,14 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
         granted = authorise(plan, user, role, purpose)
         tables = _find_tables(sql, granted, lake.settings.time_zone)
         outcome = "failed"
-        result = _fetch(lake, {name: granted[name] for name in tables}, sql)
+        instant = find_instant(lake, plan.datasets.values(), as_of) if as_of else None
+        result = _fetch(lake, {name: granted[name] for name in tables}, sql, instant)
         outcome, rows = "done", result.num_rows
     finally:
         details: dict[str, str | int] = {
             "query_sha256": hashlib.sha256(sql.encode(errors="surrogatepass")).hexdigest(),
             "rows": rows,
+            **({"as_of": as_of} if as_of else {}),
         }
         at = datetime.now(UTC)
         record_event(lake, AuditEntry(at, user.name, "query", outcome, role, purpose, tables, details))
@@ -116,8 +123,8 @@ def _is_needed(connection: duckdb.DuckDBPyConnection, dataset: Dataset, sql: str
     return False
 
 
-def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str) -> pa.Table:
-    files = {name: [file.path for file in current_files(lake.table(name))] for name in datasets}
+def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str, instant: datetime | None) -> pa.Table:
+    files = _list_files(lake, datasets) if instant is None else _list_files_at(lake, datasets, instant)
     with _connect(lake.settings.time_zone) as connection:
         for name, dataset in datasets.items():
             if files[name]:
@@ -126,6 +133,23 @@ def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str) -> pa.Table:
                 _create_empty_table(connection, dataset)
         _lock(connection, [path for paths in files.values() for path in paths])
         return connection.sql(sql).to_arrow_table()
+
+
+def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
+    return {name: [file.path for file in current_files(lake.table(name))] for name in datasets}
+
+
+def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetime) -> dict[str, list[str]]:
+    for name, dataset in datasets.items():
+        if _WITHHELD_BY in dataset.where:
+            raise MeterveilError(
+                "shows only whom it may show today", where=name, remedy="leave out --as-of for this table"
+            )
+    tables = {name: lake.table(name) for name in datasets}
+    return {
+        name: [file.path for file in current_files(tables[name], snapshot)] if snapshot else []
+        for name, snapshot in snapshots_at(tables, instant).items()
+    }
 
 
 @contextmanager

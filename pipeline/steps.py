@@ -1,13 +1,12 @@
 """The steps of the graph: thin DoFns around plain functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
-from pipeline.cells import path_of, rewrite_cell
+from pipeline.cells import rewrite_cell
 from pipeline.context import RunContext, open_run
 from pipeline.entities import derive_bucket
 from pipeline.errors import BadFileError
@@ -104,8 +103,7 @@ class WriteQuarantine(beam.DoFn):
             ]
             rows = pa.table(columns, names=[column.name for column in dataset.columns])
             path = run.new_data_path(dataset, digest)
-            file = write_data_file([rows], dataset, path, run.footer(dataset, digest))
-            yield replace(file, replaces=path_of(run.current[dataset.name].get(digest)))
+            yield write_data_file([rows], dataset, path, run.footer(dataset, digest))
 
 
 class DeriveEntities(beam.DoFn):

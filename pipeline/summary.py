@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress while it works, a summary when it is done."""
+"""What a person sees: progress of a run, a summary when it is done, what a verification found."""
 
 import threading
 import time
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.findings import Findings
 from pipeline.progress import PROGRESS
 from pipeline.totals import Totals
 
@@ -105,6 +106,21 @@ def print_description(description: dict[str, Any], console: Console) -> None:
         "nothing was written",
     ):
         console.print(line, highlight=False)
+
+
+def print_findings(findings: Findings, console: Console) -> None:
+    """Print what a verification looked at and found, and the first few places of each check."""
+    table = Table()
+    table.add_column("check")
+    for column in ("looked at", "found", "notes"):
+        table.add_column(column, justify="right")
+    for check in findings:
+        table.add_row(check.name, *(f"{number:,}" for number in (check.looked_at, check.violations, check.notes)))
+    console.print(table)
+    for check in findings:
+        for place, problem, breaks in check.places:
+            style = "red" if breaks else "yellow"
+            console.print(f"{check.name}: {place}: {problem}", style=style, markup=False, highlight=False)
 
 
 _LINES = (

@@ -1,0 +1,150 @@
+"""The journal: what a commit is about to change in all tables, so that whoever comes next can finish it.
+
+Iceberg commits table by table. So the whole commit is written down first, in one file: before that file is in place no
+table has changed, and from then on every change is known. It is deleted when all tables have changed. Whoever holds the
+commit lock finishes a journal that is there before doing anything else; therefore no table can have changed otherwise
+since it was written, and a table has a journal's change if and only if its current snapshot is of the journal's run.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+
+from pipeline.digests import record_digests
+from pipeline.errors import MeterveilError
+from pipeline.files import replace_file
+from pipeline.iceberg import replace_files
+from pipeline.lake import Lake, catalog_faults
+from pipeline.lock import PATIENCE_S, commit_lock
+from pipeline.parquet import DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """What one snapshot of a table is to change.
+
+    Attributes:
+        dataset: the table's name.
+        added: files that were written for it, complete and on the disk.
+        removed: paths of current files.
+    """
+
+    dataset: str
+    added: tuple[DataFile, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A commit, as it will be whoever finishes it.
+
+    Attributes:
+        run_id: whose commit it is; no other commit may have this id.
+        policy: digest of the policy.
+        key: id of the pseudonymisation key.
+        reference: version of the reference snapshot; empty for none.
+        changes: of every table that changes, in the order in which they do.
+    """
+
+    run_id: str
+    policy: str
+    key: str
+    reference: str
+    changes: tuple[TableChange, ...]
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What every snapshot says of itself."""
+        return {
+            "meterveil.run": self.run_id,
+            "meterveil.policy": self.policy,
+            "meterveil.key": self.key,
+            "meterveil.reference": self.reference,
+        }
+
+
+@contextmanager
+def sole_committer(lake: Lake, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Be the only one who changes the lake's tables, with no commit half done.
+
+    Raises:
+        MeterveilError: another run holds the lock too long, or a commit that was begun can't be finished.
+    """
+    with commit_lock(lake, patience_s):
+        for path in sorted(_folder(lake).glob("*.json")):
+            _finish(lake, path)
+        yield
+
+
+def commit_journal(lake: Lake, journal: Journal) -> None:
+    """Change all tables, or none; to be called by the sole committer.
+
+    Raises:
+        MeterveilError: before the journal was in place, and nothing was committed; or after, and the next sole
+            committer finishes it. The error says which.
+        OSError: the journal can't be written; nothing was committed.
+    """
+    _check_files(journal)
+    path = _folder(lake) / f"{journal.run_id}.json"
+    replace_file(path, json.dumps(asdict(journal)).encode(), private=True)
+    _finish(lake, path)
+
+
+def _folder(lake: Lake) -> Path:
+    return lake.operational / "journal"
+
+
+def _finish(lake: Lake, path: Path) -> None:
+    """Make the changes of a journal that are not made yet; goes by the file alone, whoever wrote it."""
+    try:
+        journal = _read(path)
+        _check_files(journal)
+        for change in journal.changes:
+            with catalog_faults(change.dataset):
+                _apply(lake.table(change.dataset), change, journal)
+        record_digests(lake, lake.table_names(), journal.run_id, journal.reference)
+        path.unlink()
+    except (MeterveilError, OSError, CommitFailedException) as error:
+        raise MeterveilError(
+            f"a commit was begun and is not finished: {error}",
+            where=str(path),
+            remedy="nothing is lost: mend that, and the next run finishes the commit",
+        ) from error
+
+
+def _read(path: Path) -> Journal:
+    try:
+        fields = json.loads(path.read_bytes())
+        changes = tuple(
+            TableChange(
+                change["dataset"], tuple(DataFile(**file) for file in change["added"]), tuple(change["removed"])
+            )
+            for change in fields["changes"]
+        )
+        return Journal(**{**fields, "changes": changes})
+    except (ValueError, TypeError, KeyError) as error:
+        raise MeterveilError(
+            "the journal can't be read", where=path.name, remedy="finish it with the version that wrote it"
+        ) from error
+
+
+def _check_files(journal: Journal) -> None:
+    """Check that every file to add is there, whole by its size: a table must not list what can't be read."""
+    for change in journal.changes:
+        for file in change.added:
+            path = Path(file.path)
+            if not path.is_file() or path.stat().st_size != file.bytes:
+                raise MeterveilError(
+                    "a data file of this commit is missing or cut short", where=file.path, remedy="restore the file"
+                )
+
+
+def _apply(table: Table, change: TableChange, journal: Journal) -> None:
+    snapshot = table.current_snapshot()
+    if not (snapshot and snapshot.summary and snapshot.summary["meterveil.run"] == journal.run_id):
+        replace_files(table, change.added, change.removed, journal.summary)

@@ -1,0 +1,176 @@
+"""Leases: which runs are at work on a lake, and cleaning up after those that died."""
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.context import mark_of, reference_folder, staging_folder
+from pipeline.errors import MeterveilError
+from pipeline.files import replace_file
+from pipeline.iceberg import kept_files
+from pipeline.journal import sole_committer
+from pipeline.lake import Lake
+
+_HEARTBEAT_S = 10.0
+#: How long a run on another machine may be silent before it is taken for dead.
+_SILENCE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who works on a run.
+
+    Attributes:
+        command: what they do.
+        started_at: since when, ISO 8601.
+        host: the machine's name, for people.
+        machine: boot and process namespace, in which ``pid`` means one process; empty where that can't be told.
+        pid: the process.
+        process_started: its start in ticks since boot: a pid is used again, this pair is not.
+    """
+
+    command: str
+    started_at: str
+    host: str
+    machine: str
+    pid: int
+    process_started: str
+
+    @classmethod
+    def of_this_process(cls, command: str) -> "Lease":
+        """Make the lease of a command that begins now."""
+        pid = os.getpid()
+        now = datetime.now(UTC).isoformat()
+        return cls(command, now, socket.gethostname(), _tell_machine(), pid, _tell_start(pid))
+
+
+@contextmanager
+def leased(lake: Lake, run_id: str, command: str, *, in_process: bool) -> Iterator[None]:
+    """Hold a lease while a run is at work, and leave nothing behind that no table lists.
+
+    What can't be deleted now, because the process dies or the disk is gone, the next run deletes.
+
+    Args:
+        lake: the lake.
+        run_id: the run.
+        command: what it does.
+        in_process: whether all its workers end with this block; those of a cluster may still write after a failure.
+    """
+    path = _path(lake, run_id)
+    replace_file(path, json.dumps(asdict(Lease.of_this_process(command))).encode(), private=True)
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, done), daemon=True)
+    heart.start()
+    try:
+        yield
+        with suppress(OSError):
+            _delete_folder(staging_folder(lake, run_id))
+            path.unlink()
+    except Exception:
+        if in_process:
+            with suppress(MeterveilError, OSError), sole_committer(lake, patience_s=0):
+                clean_up(lake, run_id)
+        raise
+    finally:
+        done.set()
+        heart.join()
+
+
+def check_lease(lake: Lake, run_id: str) -> None:
+    """Check that nobody took a run for dead and deleted its files.
+
+    Raises:
+        MeterveilError: somebody did.
+    """
+    if not _path(lake, run_id).exists():
+        raise MeterveilError(
+            "this run was silent for so long that another one took it for dead",
+            where=run_id,
+            remedy="nothing was committed; run it again",
+        )
+
+
+def list_live(lake: Lake) -> list[str]:
+    """List the ids of runs that are at work."""
+    return [path.stem for path in _paths(lake) if is_live(path)]
+
+
+def is_live(path: Path) -> bool:
+    """Tell by its file whether a lease's holder is at work: by the process if it is here, else by the heartbeat."""
+    try:
+        fields, beat = json.loads(path.read_bytes()), path.stat().st_mtime
+    except FileNotFoundError:  # it has just ended
+        return False
+    if fields["machine"] and fields["machine"] == _tell_machine():
+        return bool(_tell_start(fields["pid"]) == fields["process_started"])
+    return time.time() - beat < _SILENCE_S  # a time to come is young: clocks differ, and are set
+
+
+def clean_up_dead(lake: Lake) -> None:
+    """Delete what runs that died left behind; to be called by the sole committer, who has finished their commits."""
+    live = set(list_live(lake))
+    for path in _paths(lake):
+        if path.stem not in live:
+            clean_up(lake, path.stem)
+    if len(live) <= 1:  # the caller: nobody else builds a snapshot
+        for folder in reference_folder(lake).glob(".building-*"):
+            _delete_folder(folder)
+
+
+def clean_up(lake: Lake, run_id: str) -> None:
+    """Delete a run's staged frames, its data files that are in no snapshot of a table, and its lease.
+
+    To be called by the sole committer: a data file that a journal names is in its table then.
+    """
+    for name in lake.table_names():
+        if marked := lake.marked_data_paths(name, mark_of(run_id)):
+            for path in marked - kept_files(lake.table(name)).keys():
+                Path(path).unlink(missing_ok=True)
+    _delete_folder(staging_folder(lake, run_id))
+    _path(lake, run_id).unlink(missing_ok=True)
+
+
+def _beat(path: Path, done: threading.Event) -> None:
+    while not done.wait(_HEARTBEAT_S):
+        with suppress(OSError):  # the commit sees that the lease is gone; a disk that is away may come back
+            os.utime(path)
+
+
+def _paths(lake: Lake) -> list[Path]:
+    return sorted((lake.operational / "leases").glob("*.json"))
+
+
+def _path(lake: Lake, run_id: str) -> Path:
+    return lake.operational / "leases" / f"{run_id}.json"
+
+
+def _delete_folder(folder: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _tell_machine() -> str:
+    """Name this boot of this machine, and the process namespace (a container's) in it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _tell_start(pid: int) -> str:
+    """Tell when a process started, in ticks since boot; empty where it is not there, or has only to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return "" if state in "ZX" else fields[18]
