@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-kernels bench-compare bench-national constraints clean
+.PHONY: help setup demo test lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -66,7 +66,7 @@ lint: setup ## check style, format and types
 	@touch $@
 
 SCALE ?= full
-bench: .venv/benched ## the whole job beside its peers; SCALE=small ends in five minutes
+bench: .venv/benched ## the whole job beside its peers; SCALE=small ends in five minutes, SCALE=large has 108 M readings
 	$(BIN)/python -m benchmarks.run --scale $(SCALE)
 
 KERNELS = $(BIN)/pytest benchmarks --benchmark-only --benchmark-storage=benchmarks/results/kernels
@@ -76,8 +76,17 @@ bench-kernels: setup ## what each step of the core costs, kept as the baseline
 bench-compare: setup ## what moved since the baseline
 	$(KERNELS) --benchmark-compare --benchmark-compare-fail=min:25%
 
-bench-national: .venv/benched ## one day of every meter of Finland (15 minutes, 5 GB of disk)
+bench-national: .venv/benched ## one day of every meter of Finland, and smaller fleets (15 minutes, 10 GB of disk)
 	$(BIN)/python -m benchmarks.national
+
+bench-contracts: .venv/benched ## the same readings in a lake of a hundred times the contracts
+	$(BIN)/python -m benchmarks.contracts
+
+bench-formats: .venv/benched ## the same readings from Avro and from Parquet
+	$(BIN)/python -m benchmarks.formats
+
+bench-month: .venv/benched ## memory of a month in one run beside that of a day (20 minutes, 30 GB of disk)
+	$(BIN)/python -m benchmarks.month
 
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest

@@ -1,16 +1,32 @@
-"""A bar chart as SVG, by hand: one bar a line, logarithmic, sorted."""
+"""Draws the results of ``benchmarks.run`` as bars, SVG by hand: ``python -m benchmarks.chart`` draws them again."""
 
+import json
 from collections.abc import Mapping
 from html import escape
 from math import ceil, floor, log10
+from typing import Any
+
+from benchmarks.report import RESULTS, take_median
 
 _WIDTH, _LABEL, _FIGURE, _LINE = 760, 190, 70, 30
 _TOP, _BOTTOM = 66, 34
 _INK, _QUIET, _BAR, _MARKED = "#24292f", "#8c959f", "#afb8c1", "#0969da"
 
 
+def draw_results(results: Mapping[str, Any]) -> str:
+    """Draw the nanoseconds that a reading takes, for everybody who did the job."""
+    costs = {
+        results["titles"][name]: take_median(runs, "seconds") / runs[0]["readings"] * 1e9
+        for name, runs in results["runs"].items()
+        if name != "start"
+    }
+    readings = results["runs"]["meterveil"][0]["readings"]
+    title = f"{readings / 1e6:.1f} M readings, duplicates settled, joined, pseudonymised, two datasets written"
+    return draw_bars(title, f"ns a reading, log scale, {results['cores']} cores; less is better", costs, "meterveil")
+
+
 def draw_bars(title: str, unit: str, values: Mapping[str, float], marked: str) -> str:
-    """Draw bars, the shortest first.
+    """Draw bars, the shortest first, on a logarithmic scale.
 
     Args:
         title: what was measured.
@@ -46,3 +62,7 @@ def draw_bars(title: str, unit: str, values: Mapping[str, float], marked: str) -
         parts.append(f'<rect x="{_LABEL}" y="{y}" width="{length:.1f}" height="{_LINE - 10}" rx="2" fill="{colour}"/>')
         parts.append(f'<text x="{_LABEL + length + 6:.1f}" {middle}>{value:,.0f}</text>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    (RESULTS / "latest.svg").write_text(draw_results(json.loads((RESULTS / "latest.json").read_text())))

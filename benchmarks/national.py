@@ -1,8 +1,8 @@
 """The national day: one day of every metering point of Finland, ``python -m benchmarks.national [--points 3900000]``.
 
-Smaller fleets go first, so that a table shows how cost and memory grow. Each fleet is generated (readings and
-reference, no faults), ingested by the real command with the whole policy, compared with the truth that the generator
-counted, and deleted. The largest needs some 5 GB of disk.
+Smaller fleets go first, so that a table shows how cost and memory grow. Each fleet is generated (quarter-hours only,
+without faults), ingested by the real command with each of two policies, compared with the truth that the generator
+counted, and deleted. The largest needs some 10 GB of disk.
 """
 
 import argparse
@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.measure import Usage, count_bytes, describe_machine, ingest, meterveil, python, run_process
-from benchmarks.run import RESULTS, open_console, work_folder
+from benchmarks.measure import count_bytes, generate, ingest, python, run_process
+from benchmarks.report import open_console, start_table, work_folder, write_results
+from benchmarks.run import POLICY
+from pipeline.policy_file import DEFAULT_POLICY
 from pipeline.totals import Totals, check_conservation
 
-#: An ordinary day of 24 hours.
+#: An ordinary day of 24 hours: 96 readings a point.
 DAY = date(2026, 3, 24)
-#: About 2, 20 and 200 M readings.
-SCALING = (25_000, 250_000, 2_500_000)
+#: 2.4, 20 and 200 M readings; the whole country has 374.4 M.
+SCALING = (25_000, 208_334, 2_083_334)
+POLICIES = {"whole policy": DEFAULT_POLICY, "two datasets": POLICY}
 
 
 def main() -> None:
@@ -40,93 +42,79 @@ def main() -> None:
     measured = []
     with nullcontext(arguments.work) if arguments.keep else work_folder(arguments.work) as work:
         for points in sizes:
-            measured.append(_measure_day(points, work, console))
-            shutil.rmtree(work / f"lake-{points}")
+            source = work / f"fleet-{points}"
+            measured.append(_measure_day(points, source, work, console))
             if not arguments.keep:
-                shutil.rmtree(work / f"fleet-{points}")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "national.json").write_text(json.dumps({"days": measured, **describe_machine()}, indent=1) + "\n")
+                shutil.rmtree(source)
+    write_results("national", {"days": measured})
     _print(measured, console)
 
 
-def _measure_day(points: int, work: Path, console: Console) -> dict[str, Any]:
-    """Generate, ingest and check the day of one fleet."""
-    source, lake, scratch = (work / f"{name}-{points}" for name in ("fleet", "lake", "snapshot"))
+def _measure_day(points: int, source: Path, work: Path, console: Console) -> dict[str, Any]:
+    """Generate the day of one fleet, and ingest and check it with each policy."""
     generated = None
     if not (source / "truth.json").exists():
         console.print(f"{points:,} points: generating into {source}")
-        options = ("--points", str(points), "--days", "1", "--start", str(DAY), "--format", "parquet")
-        generated = run_process(meterveil("generate", *options, "--out", source))
-        keys = ("--keyset", source / "keyset.json", "--kek", source / "kek.bin")
-        run_process(meterveil("keys", "create", *keys))
-    console.print(f"{points:,} points: ingesting into {lake}")
-    ingested = run_process(ingest(source, lake))
-    record = json.loads(lake.with_suffix(".json").read_text())
+        generated = generate(source, points=points, days=1, start=DAY).tell()
     truth = json.loads((source / "truth.json").read_text())
-    buckets = json.loads((lake / "meterveil.json").read_text())["bucket_count"]
-    snapshot = run_process(python("benchmarks.snapshot", source / "reference", scratch, str(buckets)))
-    shutil.rmtree(scratch)
+    assert truth["readings_delivered"] == points * 96
+    ingested = {}
+    for name, policy in POLICIES.items():
+        console.print(f"{points:,} points: ingesting, {name}")
+        lake = work / "lake"
+        usage = run_process(ingest(source, lake, "--policy", policy))
+        record = json.loads(lake.with_suffix(".json").read_text())
+        _check(Totals(**record["totals"]), truth)
+        buckets = json.loads((lake / "meterveil.json").read_text())["bucket_count"]
+        rows = {table: told["rows"] for table, told in record["tables"].items()}
+        ingested[name] = {**usage.tell(), "bytes_out": count_bytes(lake), "buckets": buckets, "rows": rows}
+        shutil.rmtree(lake)
+    snapshot = run_process(python("benchmarks.snapshot", source / "reference", work / "snapshot", str(buckets)))
+    shutil.rmtree(work / "snapshot")
     return {
         "points": points,
         "readings": truth["readings_delivered"],
-        "buckets": buckets,
-        "generate": generated and _tell(generated),
-        "snapshot": _tell(snapshot),
-        "ingest": _tell(ingested),
         "bytes_in": count_bytes(source / "readings"),
-        "bytes_out": count_bytes(lake),
-        "rows": {name: table["rows"] for name, table in record["tables"].items()},
-        "conservation": _check(Totals(**record["totals"]), truth),
+        "generate": generated,
+        "snapshot": snapshot.tell(),
+        "ingest": ingested,
+        "energy_mwh": truth["energy_final_mwh"],
+        "conserved": True,
     }
 
 
-def _tell(usage: Usage) -> dict[str, float]:
-    return {"wall": usage.wall, "cpu": usage.cpu, "peak_bytes": usage.peak_bytes}
-
-
-def _check(totals: Totals, truth: dict[str, Any]) -> str:
+def _check(totals: Totals, truth: dict[str, Any]) -> None:
     """Check both sides of the conservation rule again, and the ends against the truth of the generator."""
     check_conservation(totals)
     assert totals.count("delivered") == truth["readings_delivered"]
     assert totals.energy("delivered") == truth["energy_delivered_mwh"]
     assert totals.count("after") == truth["rows_final"]
     assert totals.energy("after") == truth["energy_final_mwh"]
-    return f"{totals.count('after')} readings and {totals.energy('after')} mWh in the tables, as in the truth"
 
 
 def _print(measured: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title="one day, every table of the policy")
-    names = (
-        "points",
-        "readings",
-        "buckets",
-        "generated, M/s",
-        "snapshot s",
-        "wall s",
-        "ns a reading",
-        "CPU s",
-        "peak MB",
-    )
-    for name in (*names, "MB in", "MB out"):
-        table.add_column(name, justify="right")
+    figures = ("wall s", "CPU s", "ns a reading", "M readings/s", "peak MB", "MB out")
+    table = start_table("one day of quarter-hours", "what", "points", "readings", *figures)
     for day in measured:
-        of_ingest, generated = day["ingest"], day["generate"]
-        table.add_row(
-            f"{day['points']:,}",
-            f"{day['readings']:,}",
-            str(day["buckets"]),
-            f"{day['readings'] / generated['wall'] / 1e6:.1f}" if generated else "",
-            f"{day['snapshot']['wall']:.1f}",
-            f"{of_ingest['wall']:.1f}",
-            f"{of_ingest['wall'] / day['readings'] * 1e9:,.0f}",
-            f"{of_ingest['cpu']:.1f}",
-            f"{of_ingest['peak_bytes'] / 1e6:,.0f}",
-            f"{day['bytes_in'] / 1e6:,.0f}",
-            f"{day['bytes_out'] / 1e6:,.0f}",
-        )
+        count = day["readings"]
+        steps = {"generate": day["generate"], "reference snapshot": day["snapshot"], **day["ingest"]}
+        for name, told in steps.items():
+            if told:
+                table.add_row(
+                    name,
+                    f"{day['points']:,}",
+                    f"{count:,}",
+                    f"{told['wall']:.1f}",
+                    f"{told['cpu']:.1f}",
+                    f"{told['wall'] / count * 1e9:,.0f}",
+                    f"{count / told['wall'] / 1e6:.2f}",
+                    f"{told['peak_bytes'] / 1e6:,.0f}",
+                    f"{told['bytes_out'] / 1e6:,.0f}" if "bytes_out" in told else "",
+                )
+        table.add_section()
     console.print(table)
-    console.print(f"conservation: {measured[-1]['conservation']}")
-    console.print("snapshot s is measured alone; wall s has it in it")
+    console.print("conserved: readings and milliwatt-hours of every run are those of the generator's truth")
+    console.print("the reference snapshot is measured alone; the runs have it in them")
 
 
 if __name__ == "__main__":

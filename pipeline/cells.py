@@ -21,7 +21,7 @@ from transforms.fold import CellGrids, fold
 from transforms.occupancy import contracted_points, join_occupancy
 from transforms.pieces import Cell
 from transforms.plan import Dataset
-from transforms.rows import Rows
+from transforms.rows import Rows, repeat_runs
 
 #: The dataset that holds the state of every cell.
 READINGS = "operational.readings"
@@ -177,6 +177,8 @@ def _same_rows(base: pa.Table, state: Iterable[pa.Table]) -> bool:
 
 
 def _same_values(before: pa.ChunkedArray, after: pa.ChunkedArray) -> bool:
+    if pa.types.is_run_end_encoded(after.type):
+        after = pa.chunked_array([repeat_runs(chunk) for chunk in after.chunks])
     if pa.types.is_dictionary(after.type):
         after = after.cast(after.type.value_type)
         before = before.cast(after.type)

@@ -118,6 +118,9 @@ def _describe_generate(commands: Any) -> None:
     command.add_argument("--start", type=date.fromisoformat, default=date(2026, 3, 28), help="first day (2026-03-28)")
     command.add_argument("--seed", type=int, default=7, help="the same seed gives the same fleet (default 7)")
     command.add_argument("--out", type=Path, required=True, help="folder for readings/, reference/ and truth.json")
+    command.add_argument(
+        "--hourly-share", type=float, default=0.28, help="share of points that still deliver hours (0.28)"
+    )
     command.add_argument("--format", default="avro-series", help="avro-series, avro-readings, parquet, … (avro-series)")
     command.add_argument("--faults", default="none", help="all, none, or names joined by commas (default none)")
     command.add_argument("--file-faults", default="none", help="whole bad files: all, none or names (default none)")
@@ -242,6 +245,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         days=arguments.days,
         start=arguments.start,
         seed=arguments.seed,
+        hourly_share=arguments.hourly_share,
         format=arguments.format,
         faults=names(arguments.faults, ROW_FAULTS),
         file_faults=names(arguments.file_faults, FILE_FAULTS),

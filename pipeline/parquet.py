@@ -5,19 +5,21 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import chain
 from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.column_chunks import ColumnKind, encode_chunk
 from pipeline.errors import MeterveilError
 from pipeline.files import write_file
+from pipeline.thrift import I16, STRUCT, Struct, decode_struct, encode_struct, i64, list_of, struct
 from transforms.decimals import as_decimal
 from transforms.plan import Column, Dataset
 
 _EPOCH = date(1970, 1, 1)
 _PARTITION = "local_date="
+_MAGIC = b"PAR1"
 #: Statistics cost up to 11 ns a value on ids; only the column that readers prune by has them.
 _PRUNED_BY = "local_date"
 
@@ -77,8 +79,8 @@ def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key
 
     Args:
         blocks: exactly the dataset's columns, in any order, in the types of the plan. Strings may be dictionaries,
-            UUIDs dictionaries or plain 16-byte values, decimals int64 milliwatt-hours. At least one block; all have
-            the same types. Each becomes a row group, with dictionaries of its own.
+            UUIDs dictionaries or plain 16-byte values, decimals int64 milliwatt-hours; any may be run-end encoded.
+            At least one block. Each becomes a row group, with dictionaries of its own.
         dataset: the dataset; its zone decides the file's mode.
         path: a new path whose name ``name_data_file`` made.
         key_value: what the rows derive from, for the footer; digests, never an operational name.
@@ -94,30 +96,62 @@ def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key
     return DataFile(dataset.name, path, rows, len(content), digest, local_date, label)
 
 
-def encode_rows(blocks: Iterable[pa.Table], dataset: Dataset, key_value: Mapping[str, str]) -> tuple[memoryview, int]:
+def encode_rows(blocks: Iterable[pa.Table], dataset: Dataset, key_value: Mapping[str, str]) -> tuple[bytes, int]:
     """Encode a dataset's rows as a Parquet file in memory; arguments and errors are those of ``write_data_file``.
+
+    Schema and footer are those of a file without rows, which pyarrow writes; the column chunks are ours.
 
     Returns:
         The file, and its number of rows.
     """
-    conformed = (_conform_table(block, dataset) for block in blocks)
-    first = next(conformed)
-    rows = 0
+    kinds = [
+        ColumnKind(column.name, column.required, _repeats(column.type), column.name == _PRUNED_BY)
+        for column in dataset.columns
+    ]
+    content = [_MAGIC]
+    groups: list[Struct] = []
+    rows, offset = 0, len(_MAGIC)
+    for block in blocks:
+        arrays = _conform_table(block, dataset)
+        chunks = []
+        for kind, values in zip(kinds, arrays, strict=True):
+            pages, metadata = encode_chunk(kind, values, offset)
+            content.append(pages)
+            offset += len(pages)
+            chunks.append(metadata)
+        groups.append(_describe_group(chunks, len(block), len(groups)))
+        rows += len(block)
+    footer = _read_footer(dataset, key_value)
+    footer |= {3: i64(rows), 4: list_of(STRUCT, groups)}
+    encoded = encode_struct(footer)
+    return b"".join([*content, encoded, len(encoded).to_bytes(4, "little"), _MAGIC]), rows
+
+
+def _describe_group(chunks: list[Struct], rows: int, ordinal: int) -> Struct:
+    """Make Parquet's ``RowGroup`` of its chunks."""
+    packed, size = (sum(chunk[field][1] for chunk in chunks) for field in (7, 6))
+    first = chunks[0].get(11, chunks[0][9])[1]
+    return {
+        1: list_of(STRUCT, [{2: i64(0), 3: struct(chunk)} for chunk in chunks]),
+        2: i64(size),
+        3: i64(rows),
+        5: i64(first),
+        6: i64(packed),
+        7: (I16, ordinal),
+    }
+
+
+def _read_footer(dataset: Dataset, key_value: Mapping[str, str]) -> Struct:
+    """Let pyarrow write a dataset's file without rows, and read the footer."""
+    schema = pa.schema(
+        pa.field(column.name, column.type, not column.required, {"PARQUET:field_id": str(position)})
+        for position, column in enumerate(dataset.columns, start=1)
+    )
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        first.schema,
-        compression="zstd",
-        use_dictionary=[column.name for column in dataset.columns if _repeats(column.type)],
-        write_statistics=[column.name for column in dataset.columns if column.name == _PRUNED_BY],
-        store_schema=False,
-        store_decimal_as_integer=True,
-    ) as writer:
-        for block in chain([first], conformed):
-            writer.write_table(block)
-            rows += len(block)
+    with pq.ParquetWriter(sink, schema, store_schema=False, store_decimal_as_integer=True) as writer:
         writer.add_key_value_metadata(key_value)
-    return memoryview(sink.getvalue()), rows
+    content = sink.getvalue().to_pybytes()
+    return decode_struct(content[-8 - int.from_bytes(content[-8:-4], "little") : -8])
 
 
 def _repeats(kind: pa.DataType) -> bool:
@@ -125,22 +159,23 @@ def _repeats(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_decimal(kind))
 
 
-def _conform_table(table: pa.Table, dataset: Dataset) -> pa.Table:
+def _conform_table(table: pa.Table, dataset: Dataset) -> list[pa.Array]:
     names = [column.name for column in dataset.columns]
     if sorted(table.column_names) != sorted(names):
         raise ValueError(f"{dataset.name}: columns {table.column_names}, but the plan has {names}")
-    arrays = [_conform_column(table.column(column.name), column, dataset.name) for column in dataset.columns]
-    fields = [
-        pa.field(column.name, array.type, not column.required, {"PARQUET:field_id": str(position)})
-        for position, (column, array) in enumerate(zip(dataset.columns, arrays, strict=True), start=1)
-    ]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    return [_conform_column(_as_array(table.column(column.name)), column, dataset.name) for column in dataset.columns]
 
 
-def _conform_column(values: pa.ChunkedArray, column: Column, dataset: str) -> pa.ChunkedArray:
+def _as_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _conform_column(values: pa.Array, column: Column, dataset: str) -> pa.Array:
+    given, wanted = values.type, column.type
+    if pa.types.is_run_end_encoded(given):
+        return pa.RunEndEncodedArray.from_arrays(values.run_ends, _conform_column(values.values, column, dataset))
     if column.required and values.null_count:
         raise ValueError(f"{dataset}.{column.name}: nulls in a required column")
-    given, wanted = values.type, column.type
     if given == wanted:
         return values
     plain = given.value_type if pa.types.is_dictionary(given) else given
@@ -149,9 +184,9 @@ def _conform_column(values: pa.ChunkedArray, column: Column, dataset: str) -> pa
     if plain == wanted and wanted != pa.uuid():
         return values.cast(wanted)
     if wanted == pa.uuid() and plain in (pa.uuid(), pa.binary(16)):
-        return pa.chunked_array([_as_uuid(chunk) for chunk in values.chunks], wanted)
+        return _as_uuid(values)
     if pa.types.is_decimal64(wanted) and given == pa.int64():
-        return pa.chunked_array([as_decimal(chunk, wanted) for chunk in values.chunks], wanted)
+        return as_decimal(values, wanted)
     raise ValueError(f"{dataset}.{column.name}: {given} where the plan has {wanted}")
 
 

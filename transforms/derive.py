@@ -141,7 +141,7 @@ def _make_block(dataset: Dataset, rows: Rows) -> pa.Table:
             values = _apply(column, rows.flat[column.source](order))
         else:
             values = rows.spread(rows.columns[column.name])
-        columns.append(_as_uuid(values) if column.type == pa.uuid() else values)
+        columns.append(values)
     return pa.table(columns, names=[column.name for column in dataset.columns])
 
 
@@ -202,5 +202,3 @@ def _plain(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _as_uuid(column: pa.Array) -> pa.Array:
-    return pa.ExtensionArray.from_storage(pa.uuid(), _plain(column))

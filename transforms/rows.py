@@ -137,30 +137,43 @@ class Rows:
             yield replace(self, columns=columns, groups=groups)
 
     def spread(self, column: pa.Array) -> pa.Array:
-        """Repeat a group's value for each of its rows: text as a dictionary, 16-byte values and numbers plain.
-
-        Args:
-            column: one value a group: text, a dictionary of text, ``fixed_size_binary(16)``, or of 4 bytes a value.
-        """
+        """See a group's value as that of each of its rows: run-end encoded, so no row is written down."""
         if self.groups is None:
             return column
-        if pa.types.is_string(column.type):
-            column = column.dictionary_encode()
-        lengths = self.groups.lengths
-        validity = None
-        if column.null_count:
-            valid = column.is_valid().to_numpy(zero_copy_only=False)
-            validity = pa.py_buffer(np.packbits(np.repeat(valid, lengths), bitorder="little"))
-        encoded = pa.types.is_dictionary(column.type)
-        values = column.indices.cast(pa.int32()) if encoded else column
-        kind = "V16" if column.type == pa.binary(16) else np.int32
-        given = np.frombuffer(values.buffers()[1], kind, len(values), values.offset * np.dtype(kind).itemsize)
-        repeated = np.repeat(given, lengths)
-        spread = pa.Array.from_buffers(values.type, len(repeated), [validity, pa.py_buffer(repeated)])
-        return _encode(spread, column.dictionary) if encoded else spread
+        ends = np.cumsum(self.groups.lengths).astype(np.int32)
+        return pa.RunEndEncodedArray.from_arrays(pa.array(ends), column)
 
     def _count_groups(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
+
+
+def repeat_runs(column: pa.Array) -> pa.Array:
+    """Repeat the value of each run for its rows: text as a dictionary, 16-byte values and numbers plain.
+
+    Args:
+        column: a value a run: text, a dictionary of text, 16-byte values, booleans, or of 4 or 8 bytes a value.
+    """
+    lengths = np.diff(column.run_ends.to_numpy(), prepend=0)
+    values = column.values.dictionary_encode() if pa.types.is_string(column.values.type) else column.values
+    if pa.types.is_boolean(values.type):
+        return values.take(pa.array(np.repeat(np.arange(len(values)), lengths)))
+    if isinstance(values, pa.ExtensionArray):
+        return pa.ExtensionArray.from_storage(values.type, _repeat(values.storage, lengths))
+    if pa.types.is_dictionary(values.type):
+        return _encode(_repeat(values.indices, lengths), values.dictionary)
+    return _repeat(values, lengths)
+
+
+def _repeat(values: pa.Array, lengths: npt.NDArray[Any]) -> pa.Array:
+    """Repeat values of a fixed width."""
+    validity = None
+    if values.null_count:
+        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        validity = pa.py_buffer(np.packbits(np.repeat(valid, lengths), bitorder="little"))
+    width = values.type.byte_width
+    given = np.frombuffer(values.buffers()[1], f"V{width}", len(values), values.offset * width)
+    repeated = np.repeat(given.view(f"i{width}") if width in {1, 2, 4, 8} else given, lengths)
+    return pa.Array.from_buffers(values.type, len(repeated), [validity, pa.py_buffer(repeated)])
 
 
 def flatten_cell(

@@ -58,7 +58,7 @@ _ENTITIES = {"metering_point": "metering_point_id", "usage_site": "site_id", "cu
 
 def work(job: Job) -> None:
     """Do the job in one in-memory database."""
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"temp_directory": str(job.spill)}) as connection:
         connection.execute(_LATEST.format(zone=TIME_ZONE, readings=job.readings))
         connection.execute(_OCCUPANCIES.format(contracts=job.contracts))
         connection.execute(_JOINED.format(sites=job.sites, words=list(STATUS_WORDS)))

@@ -99,7 +99,7 @@ COPY (
 
 def work(job: Job) -> None:
     """Do the job in one in-memory database."""
-    with duckdb.connect(config={"threads": os.cpu_count() or 1}) as connection:
+    with duckdb.connect(config={"threads": os.cpu_count() or 1, "temp_directory": str(job.spill)}) as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(_MACROS)
         for entity, subkey in job.subkeys.items():

@@ -58,6 +58,11 @@ class Job:
         """Folder of the pseudonymised dataset."""
         return self.out / "pseudonymised"
 
+    @property
+    def spill(self) -> Path:
+        """Folder for what does not fit into memory."""
+        return self.out / "spill"
+
 
 def run_peer(work: Callable[[Job], dict[str, float] | None]) -> None:
     """Do the work that the command line asks for, ``SOURCE OUT``, and print its time as one line of JSON.

@@ -32,7 +32,7 @@ def _start_spark(job: Job) -> SparkSession:
         SparkSession.builder.master(f"local[{cores}]")
         .config("spark.driver.memory", _MEMORY)
         .config("spark.ui.enabled", "false")
-        .config("spark.local.dir", str(job.out / "spill"))
+        .config("spark.local.dir", str(job.spill))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.log.level", "ERROR")

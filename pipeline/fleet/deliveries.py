@@ -23,7 +23,8 @@ ROW = np.dtype(
         ("status", np.int8),
         ("spoiled", np.int8),
         ("layer", np.int8),
-    ]
+    ],
+    align=True,  # numpy copies what is not aligned before it works on it
 )
 Rows = npt.NDArray[Any]
 

@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,21 @@ class _Folder:
     files: list[dict[str, Any]] = field(default_factory=list)
     bad_files: list[dict[str, str]] = field(default_factory=list)
 
-    def write(self, day: LocalDay, wave: Wave, rows: Rows) -> None:
-        """Write the rows of a wave as the next file; nothing where there are none."""
-        if not len(rows):
+    def write(self, day: LocalDay, wave: Wave, parts: Iterable[Rows]) -> None:
+        """Write the rows of a wave, as they come, as the next file; nothing where there are none."""
+        parts = filter(len, parts)
+        first = next(parts, None)
+        if first is None:
             return
         name = self._name_next(wave.register(day))
-        write_readings(self.path / name, self.fleet, rows, wave.register(day))
-        self.files.append({"name": name, "registered_at": _stamp(wave.register(day)), "readings": len(rows)})
+        count = write_readings(self.path / name, self.fleet, chain([first], parts), wave.register(day))
+        self.files.append({"name": name, "registered_at": _stamp(wave.register(day)), "readings": count})
 
     def write_damaged(self, fault: str, day: LocalDay, rows: Rows) -> None:
         """Write a file that must be refused; what it would have held is delivered by no other."""
         name = self._name_next(Wave.CORRECTION.register(day))
         path = self.path / name
-        write_readings(path, self.fleet, rows, Wave.CORRECTION.register(day))
+        write_readings(path, self.fleet, [rows], Wave.CORRECTION.register(day))
         path.write_bytes(damage_file(fault, path.read_bytes(), path.suffix[1:]))
         self.bad_files.append({"name": name, "fault": fault})
 
@@ -59,12 +62,52 @@ class _Folder:
         return f"readings-{_stamp(registered_at)}-{number:04d}.{FORMATS[self.fleet.options.format]}"
 
 
+@dataclass(eq=False)
+class _Delivery:
+    """What is delivered of one local day; the truth counts it on the way.
+
+    Attributes:
+        fleet: the fleet.
+        day: the local day.
+        cells: of each fault, the points of this day that it is planted on, ascending.
+        truth: what counts.
+        later: what comes after the first wave, of the blocks that were delivered so far.
+    """
+
+    fleet: Fleet
+    day: LocalDay
+    cells: dict[str, Ints]
+    truth: Truth
+    later: defaultdict[Wave, list[Rows]] = field(default_factory=lambda: defaultdict(list))
+
+    def deliver_first(self, first: int) -> Iterator[Rows]:
+        """Deliver the first wave of the points that share a file, from ``first`` on, block by block."""
+        options = self.fleet.options
+        end = min(first + options.file_points, options.points)
+        for start in range(first, end, options.block_points):
+            block = self._plan_block(np.arange(start, min(start + options.block_points, end)))
+            delivered = _deliver_block(block)
+            self.truth.count_deliveries(self.day, delivered)
+            yield delivered.pop(Wave.FIRST)
+            for wave, rows in delivered.items():
+                self.later[wave].append(rows)
+
+    def _plan_block(self, points: Ints) -> Block:
+        """Make a block with its faults planted."""
+        block = _measure_block(self.fleet, self.day, points)
+        for name, chosen in self.cells.items():
+            low, high = np.searchsorted(chosen, [points[0], points[-1] + 1])
+            if low < high:
+                plant_fault(name, self.fleet.options.seed, block, chosen[low:high] - points[0])
+        return block
+
+
 def generate_fleet(options: FleetOptions, out: Path) -> Path:
     """Generate a fleet.
 
     Writes ``reference/*.parquet``, ``readings/readings-<registered at>-<number>.<suffix>`` in the order in which the
-    files come, and ``truth.json``: what a right pipeline must end with after all readable files. Memory is bounded by a
-    block of points and by what is planted on one day.
+    files come, and ``truth.json``: what a right pipeline must end with after all readable files. Memory is bounded by
+    the fleet's points (a hundred bytes each), a block of their readings, and what is planted on one day.
 
     Args:
         options: what to generate.
@@ -84,15 +127,11 @@ def generate_fleet(options: FleetOptions, out: Path) -> Path:
     folder, truth = _Folder(out / "readings", fleet), Truth(fleet)
     for index, local_date in enumerate(options.dates):
         day = LocalDay(local_date)
-        waves: defaultdict[Wave, list[Rows]] = defaultdict(list)
-        for block in _plan_blocks(fleet, cells, index, day):
-            delivered = _deliver_block(block)
-            truth.count_deliveries(day, delivered)
-            folder.write(day, Wave.FIRST, delivered.pop(Wave.FIRST))
-            for wave, rows in delivered.items():
-                waves[wave].append(rows)
-        for wave in sorted(waves):
-            folder.write(day, wave, sort_rows(waves[wave]))
+        delivery = _Delivery(fleet, day, _choose_day(cells, index, options.points), truth)
+        for first in range(0, options.points, options.file_points):
+            folder.write(day, Wave.FIRST, delivery.deliver_first(first))
+        for wave, parts in sorted(delivery.later.items()):
+            folder.write(day, wave, [sort_rows(parts)])
     for fault in options.damaged:
         folder.write_damaged(fault, day, _choose_rows_to_damage(fleet, day))
     path = out / "truth.json"
@@ -101,18 +140,10 @@ def generate_fleet(options: FleetOptions, out: Path) -> Path:
     return path
 
 
-def _plan_blocks(fleet: Fleet, cells: dict[str, Ints], index: int, day: LocalDay) -> Iterator[Block]:
-    """Make the blocks of a day, with their faults planted."""
-    options = fleet.options
-    for first in range(0, options.points, options.block_points):
-        points = np.arange(first, min(first + options.block_points, options.points))
-        block = _measure_block(fleet, day, points)
-        lowest = index * options.points + first
-        for name, numbers in cells.items():
-            low, high = np.searchsorted(numbers, [lowest, lowest + len(points)])
-            if low < high:
-                plant_fault(name, options.seed, block, numbers[low:high] - lowest)
-        yield block
+def _choose_day(cells: dict[str, Ints], index: int, points: int) -> dict[str, Ints]:
+    """Choose the cells of one day; their points."""
+    bounds = {name: np.searchsorted(numbers, [index * points, (index + 1) * points]) for name, numbers in cells.items()}
+    return {name: cells[name][low:high] - index * points for name, (low, high) in bounds.items()}
 
 
 def _measure_block(fleet: Fleet, day: LocalDay, points: Ints) -> Block:

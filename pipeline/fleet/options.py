@@ -85,19 +85,26 @@ NOT_CARRIED: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
+#: Share of the points that still deliver hours, where nothing else is asked for.
+HOURLY_SHARE = 0.28
+
+
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """What to generate. The same options give the same fleet, whatever ``block_points`` is.
+    """What to generate. The same options give the same fleet, whatever ``file_points`` and ``block_points`` are.
 
     Attributes:
         points: metering points.
         days: local days, from ``start`` on.
         start: first local date (Europe/Helsinki).
         seed: seed of everything that is drawn.
+        hourly_share: share of the points that still deliver hours. The rest deliver quarter-hours only; of those that
+            do, 5 of 14 change to quarter-hours within the days.
         format: one of ``FORMATS``.
         faults: names of ``ROW_FAULTS`` to plant.
         file_faults: names of ``FILE_FAULTS`` to plant.
-        block_points: metering points that are worked on at a time, and that share a file of a day: bounds the memory.
+        file_points: metering points that share a file of a day.
+        block_points: metering points that are worked on at a time: few enough that the processor's cache holds them.
 
     Raises:
         MeterveilError: a value that can't be generated.
@@ -107,17 +114,21 @@ class FleetOptions:
     days: int = 2
     start: date = date(2026, 3, 28)
     seed: int = 7
+    hourly_share: float = HOURLY_SHARE
     format: str = "avro-series"
     faults: frozenset[str] = frozenset(ROW_FAULTS)
     file_faults: frozenset[str] = frozenset()
-    block_points: int = 65_536
+    file_points: int = 65_536
+    block_points: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("points", "days", "block_points"):
+        for name in ("points", "days", "file_points", "block_points"):
             if getattr(self, name) < 1:
                 raise MeterveilError("must be at least 1", where=name, remedy="give a positive number")
         if self.seed < 0:
             raise MeterveilError("must not be negative", where="seed", remedy="give 0 or a positive number")
+        if not 0 <= self.hourly_share <= 1:
+            raise MeterveilError("must be a share", where="hourly_share", remedy="give a number from 0 to 1")
         _require_known("format", {self.format}, FORMATS)
         _require_known("faults", self.faults, ROW_FAULTS)
         _require_known("file_faults", self.file_faults, FILE_FAULTS)

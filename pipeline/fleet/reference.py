@@ -1,6 +1,7 @@
 """The metering points of a fleet, their sites and who held the contracts, as arrays."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ Bools = npt.NDArray[np.bool_]
 
 #: ``valid_to`` of an open contract, in days since 1970: later than any day.
 OPEN = np.iinfo(np.int64).max
+#: Of the points that still deliver hours, the share that changes to quarter-hours within the days.
+_CHANGING_SHARE = 5 / 14
 #: Points that a fault of points is planted on: this share, and at least so many.
 _POINT_FAULT_SHARE, _POINT_FAULT_LEAST = 0.002, 3
 
@@ -85,7 +88,7 @@ class Fleet:
     changes_at: Ints
     contracts: tuple[Contracts, Contracts]
 
-    @property
+    @cached_property
     def producing(self) -> Bools:
         """Whether the points feed in, ``[point]``."""
         producing: Bools = self.archetype == load.PLANT
@@ -192,11 +195,14 @@ def _draw_fuses(seed: int, site: Ints, archetype: npt.NDArray[np.int8]) -> Ints:
 
 
 def _draw_metering(options: FleetOptions, points: Ints) -> tuple[Ints, Ints]:
-    """Draw from when a point is metered by quarter-hours: most always, some never, some from within the range."""
+    """Draw from when a point is metered by quarter-hours: always, never, or from within the days."""
     first, last = _day_numbers(options)
     share = draw_uniform(options.seed, "metering", points)
     changing = first + draw_below(options.days, options.seed, "changes on", points)
-    quarters_from = np.select([share < 0.72, share < 0.9], [first - 1000, last + 1], changing)
+    hourly = options.hourly_share
+    quarters_from = np.select(
+        [share < 1 - hourly, share < 1 - hourly * _CHANGING_SHARE], [first - 1000, last + 1], changing
+    )
     return quarters_from, 1 + draw_below(22, options.seed, "changes at", points)
 
 

@@ -43,6 +43,12 @@ _PLACES = (
 _REMOTE_ONE_IN = 200
 _REMOTE = ("Utsjoki", "UTSJOKI", "99980", "LAP")
 
+#: Columns of few values; dictionaries of the others would take time and room.
+_REPEATING = [
+    *("direction", "postal_code", "city", "municipality", "building_type", "heating", "fuse_a", "grid_area"),
+    *("tariff", "kind", "language"),
+]
+
 _GIVEN = ("Aino", "Väinö", "Helmi", "Onni", "Lumi", "Otso", "Kielo", "Tapio", "Åsa", "Sulo", "Máret", "Ilmari")
 _STREETS = ("Kanariankuja", "Kanarianpolku", "Kanariankatu", "Kanariantie")
 _TARIFFS = ("spot", "fixed", "indefinite")
@@ -76,13 +82,14 @@ def write_reference(fleet: Fleet, folder: Path) -> None:
 
 
 def _write(path: Path, schema: pa.Schema, parts: Iterator[dict[str, Any]]) -> None:
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    options = {"compression": "zstd", "use_dictionary": _REPEATING, "write_statistics": False}
+    with pq.ParquetWriter(path, schema, **options) as writer:
         for columns in parts:
             writer.write_table(pa.table(columns, schema=schema))
 
 
 def _cut(fleet: Fleet, indices: Ints) -> Iterator[Ints]:
-    size = fleet.options.block_points
+    size = fleet.options.file_points
     return (indices[first : first + size] for first in range(0, len(indices), size))
 
 

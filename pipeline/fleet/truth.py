@@ -18,6 +18,8 @@ from schemas.status import Status
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+#: Nobody knows the fuse of a point that the reference does not know.
+_NO_LIMIT = np.iinfo(np.int64).max
 #: Moves that the truth tells one by one.
 _MOVES_TOLD = 20
 _FLAGS = (
@@ -42,14 +44,46 @@ class Total:
     count: int = 0
     energy_mwh: int = 0
 
-    def add(self, energy: Ints) -> None:
-        """Count readings, given their energy."""
-        self.count += len(energy)
-        self.energy_mwh += int(energy.sum())
+    def add(self, count: npt.ArrayLike, energy: npt.ArrayLike) -> None:
+        """Count readings: how many, and their energy; numbers, or arrays of parts."""
+        self.count += int(np.sum(count))
+        self.energy_mwh += int(np.sum(energy))
 
     def tell(self) -> dict[str, int]:
         """Return the total as it stands in the truth."""
         return {"count": self.count, "energy_mwh": self.energy_mwh}
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Rows beside each other of one point and resolution; all arrays are ``[run]``.
+
+    Whatever holds for a point is found once a run, not once a row. A point may have several runs.
+
+    Attributes:
+        point: index in the fleet.
+        resolution: seconds.
+        count: how many rows.
+        energy: sum of their energy.
+    """
+
+    point: Ints
+    resolution: Ints
+    count: Ints
+    energy: Ints
+
+    @classmethod
+    def find(cls, rows: Rows) -> "_Runs":
+        """Find the runs of rows in the order given."""
+        point, resolution = rows["point"], rows["resolution"]
+        differs = (point[1:] != point[:-1]) | (resolution[1:] != resolution[:-1])
+        firsts = np.flatnonzero(np.append(np.ones(min(1, len(rows)), dtype=np.bool_), differs))
+        energy = np.add.reduceat(rows["energy"], firsts) if len(rows) else rows["energy"]
+        return cls(point[firsts], resolution[firsts].astype(np.int64), np.diff(firsts, append=len(rows)), energy)
+
+    def add_to(self, total: Total, chosen: Bools) -> None:
+        """Add the chosen runs to a total."""
+        total.add(self.count[chosen], self.energy[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,39 +131,42 @@ class Truth:
         outcome = _settle(rows[sound], registered[sound], day)
         final = outcome.superseded == ""
         for kind, total in self.superseded.items():
-            total.add(rows["energy"][sound][outcome.superseded == kind])
+            lost = rows["energy"][sound][outcome.superseded == kind]
+            total.add(len(lost), lost)
         self.flags["conflicting_duplicate"] += int(np.count_nonzero(outcome.conflicting & final))
         plain = ~contested & (first["spoiled"] == 0)
         self._count_final(day, first if plain.all() else first.take(np.flatnonzero(plain)))
         self._count_final(day, rows[sound][final])
 
     def _count_delivered(self, rows: Rows) -> None:
-        spoiled = rows["spoiled"]
-        energy = np.where(np.isin(spoiled, _WITHOUT_ENERGY), 0, rows["energy"])
-        self.delivered.add(energy)
-        for code in np.unique(spoiled[spoiled > 0]):
-            self.quarantined[name_reason(int(code))].add(energy[spoiled == code])
+        aside = rows[rows["spoiled"] > 0]
+        lost = np.isin(aside["spoiled"], _WITHOUT_ENERGY)
+        energy = np.where(lost, 0, aside["energy"])
+        self.delivered.add(len(rows), rows["energy"].sum() - aside["energy"][lost].sum())
+        for code in np.unique(aside["spoiled"]):
+            of_code = energy[aside["spoiled"] == code]
+            self.quarantined[name_reason(int(code))].add(len(of_code), of_code)
 
     def _count_final(self, day: LocalDay, rows: Rows) -> None:
-        fleet, point, energy = self.fleet, rows["point"], rows["energy"]
-        self.final.add(energy)
+        fleet, runs = self.fleet, _Runs.find(rows)
+        self.final.add(runs.count, runs.energy)
         for code, count in enumerate(np.bincount(rows["status"], minlength=len(Status))):
             self.statuses[Status(code).name] += int(count)
 
-        points, at = _number_points(point)
-        customer, overlapping = resolve_customers(fleet, points, day.number)
-        known, producing = fleet.known[points], fleet.producing[points]
-        seconds = np.where(rows["resolution"] == DAY_S, day.end - day.start, rows["resolution"])
-        noticed = {
-            "negative": energy < 0,
-            "above_fuse": known[at] & (energy > fuse_limit(fleet.fuse_a[point], seconds)),
-            "check_digit": (fleet.wrong_digit | fleet.shortened)[points][at],
-            "no_contract": (known & (customer < 0))[at],
-            "unknown_point": ~known[at],
-            "overlapping_contracts": overlapping[at],
-        }
-        for flag, marked in noticed.items():
-            self.flags[flag] += int(np.count_nonzero(marked))
+        point = runs.point
+        customer, overlapping = resolve_customers(fleet, point, day.number)
+        known, producing = fleet.known[point], fleet.producing[point]
+        seconds = np.where(runs.resolution == DAY_S, day.end - day.start, runs.resolution)
+        limit = np.where(known, fuse_limit(fleet.fuse_a[point], seconds), _NO_LIMIT)
+        self.flags["negative"] += int(np.count_nonzero(rows["energy"] < 0))
+        self.flags["above_fuse"] += int(np.count_nonzero(rows["energy"] > np.repeat(limit, runs.count)))
+        for flag, marked in (
+            ("check_digit", fleet.wrong_digit[point] | fleet.shortened[point]),
+            ("no_contract", known & (customer < 0)),
+            ("unknown_point", ~known),
+            ("overlapping_contracts", overlapping),
+        ):
+            self.flags[flag] += int(runs.count[marked].sum())
 
         told = self.dates.setdefault(
             day.date.isoformat(),
@@ -140,14 +177,14 @@ class Truth:
                 "customer_number_sum": 0,
             },
         )
-        held = customer[at]
-        for direction, chosen in zip(_DIRECTIONS, (~producing, producing), strict=True):
-            told[direction].add(energy[chosen[at]])
-        told["with_customer"].add(energy[held >= 0])
-        told["without_customer"].add(energy[held < 0])
-        told["customer_number_sum"] += int(held[held >= 0].sum())
-        for moved in np.flatnonzero(np.isin(points, self._told)):
-            self.moves[int(points[moved]), int(customer[moved])].add(energy[at == moved])
+        held = customer >= 0
+        for name, chosen in zip(
+            (*_DIRECTIONS, "with_customer", "without_customer"), (~producing, producing, held, ~held), strict=True
+        ):
+            runs.add_to(told[name], chosen)
+        told["customer_number_sum"] += int((customer * runs.count)[held].sum())
+        for moved in np.flatnonzero(np.isin(point, self._told)):
+            self.moves[int(point[moved]), int(customer[moved])].add(runs.count[moved], runs.energy[moved])
 
     def tell(self) -> dict[str, Any]:
         """Return the truth as JSON-ready values; every number is exact."""
@@ -195,9 +232,9 @@ def _add_up(totals: Any) -> Total:
 
 def _find_points(point: Ints, sought: Ints) -> Bools:
     """Tell which of the rows' points are among those sought, all of one block."""
-    if not len(point):
-        return np.zeros(0, dtype=np.bool_)
-    marked = np.zeros(max(point.max(), sought.max(initial=0)) + 1 - point.min(), dtype=np.bool_)
+    if not len(point) or not len(sought):
+        return np.zeros(len(point), dtype=np.bool_)
+    marked = np.zeros(max(point.max(), sought.max()) + 1 - point.min(), dtype=np.bool_)
     marked[sought[sought >= point.min()] - point.min()] = True
     return np.asarray(marked[point - point.min()])
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from schemas.status import STATUS_WORDS, Status
 _TIME = SERIES_SCHEMA.field("start").type
 _ROW_GROUP = 1_000_000
 #: Columns that a reader prunes by.
-_STATISTICS = ["metering_point_id", "start"]
+_STATISTICS = ["start"]
+#: Columns whose values repeat where zstd alone would not see it.
+_DICTIONARIES = ["metering_point_id", "product", "energy"]
 _AVRO_BATCH = 10_000
 _UNKNOWN_CODE, _UNKNOWN_WORD = 42, "ARVIO2"
 _MANGLED_IDS = ("6,43007E+17", "")
@@ -36,9 +39,28 @@ _CSV_HEADER = "MeteringPointGSRN;Product Type;Resolution;Unit Type;Reading Type;
 _RESOLUTION_WORDS = {QUARTER_S: "PT15M", HOUR_S: "PT1H", DAY_S: "P1D"}
 
 
+def _require(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_READINGS_SCHEMA = pa.schema(
+    [
+        _require("metering_point_id", _WORD),
+        _require("product", _WORD),
+        _require("start", _TIME),
+        _require("resolution_s", pa.int32()),
+        _require("registered_at", _TIME),
+        pa.field("energy", pa.int64()),
+        _require("status", pa.int8()),
+    ]
+)
+_SERIES_SCHEMA = pa.schema([field for field in SERIES_SCHEMA if field.name != "row"])
+
+
 @dataclass(frozen=True, eq=False)
-class _File:
-    """Rows of one file, sorted by point, layer and start, and their columns as the integer formats carry them."""
+class _Part:
+    """Some rows of a file, sorted by point, layer and start, and their columns as the integer formats carry them."""
 
     fleet: Fleet
     rows: Rows
@@ -95,17 +117,7 @@ class _File:
                 energy,
                 pa.array(self.status),
             ],
-            schema=pa.schema(
-                [
-                    _require("metering_point_id", pa.dictionary(pa.int32(), pa.string())),
-                    _require("product", pa.dictionary(pa.int32(), pa.string())),
-                    _require("start", _TIME),
-                    _require("resolution_s", pa.int32()),
-                    _require("registered_at", _TIME),
-                    pa.field("energy", pa.int64()),
-                    _require("status", pa.int8()),
-                ]
-            ),
+            schema=_READINGS_SCHEMA,
         )
 
     def tabulate_series(self) -> pa.Table:
@@ -120,7 +132,6 @@ class _File:
         firsts = np.concatenate([[0], np.flatnonzero(~goes_on) + 1]).astype(np.int64)
         ends = np.append(firsts, len(rows))
         status_ends = np.concatenate([[0], np.cumsum(~junk)])[ends]
-        fields = [field for field in SERIES_SCHEMA if field.name != "row"]
         return pa.table(
             [
                 self.ids.take(pa.array(self.point_codes[firsts])),
@@ -133,7 +144,7 @@ class _File:
                     SERIES_SCHEMA.field("status").type
                 ),
             ],
-            schema=pa.schema(fields),
+            schema=_SERIES_SCHEMA,
         )
 
     def compose_lines(self) -> Any:
@@ -159,44 +170,60 @@ class _File:
         return pc.if_else(pa.array(self.spoiled_by(Reason.UNREADABLE_ROW)), _JUNK_LINE, lines)
 
 
-def write_readings(path: Path, fleet: Fleet, rows: Rows, registered_at: int) -> None:
-    """Write rows, sorted by point, layer and start, as one file in the format that the fleet's options name.
+def write_readings(path: Path, fleet: Fleet, parts: Iterable[Rows], registered_at: int) -> int:
+    """Write rows as one file in the format that the fleet's options name; part by part, none is kept.
 
     Args:
         path: the file to make; its name says the registration time too, for formats that have no place for it.
         fleet: the fleet.
-        rows: at least one row.
+        parts: the rows, each part sorted by point, layer and start, and none of them empty.
         registered_at: when all of the rows were registered, seconds since 1970 UTC.
+
+    Returns:
+        The number of rows.
     """
-    _WRITERS[fleet.options.format](path, _File(fleet, rows, registered_at))
+    count = 0
+
+    def prepare() -> Iterator[_Part]:
+        nonlocal count
+        for rows in parts:
+            count += len(rows)
+            yield _Part(fleet, rows, registered_at)
+
+    _WRITERS[fleet.options.format](path, prepare())
+    return count
 
 
-def _write_parquet(path: Path, file: _File) -> None:
-    _write_table(path, file.tabulate_readings())
+def _write_parquet(path: Path, parts: Iterator[_Part]) -> None:
+    _write_tables(path, _READINGS_SCHEMA, (part.tabulate_readings() for part in parts))
 
 
-def _write_parquet_series(path: Path, file: _File) -> None:
-    _write_table(path, file.tabulate_series())
+def _write_parquet_series(path: Path, parts: Iterator[_Part]) -> None:
+    _write_tables(path, _SERIES_SCHEMA, (part.tabulate_series() for part in parts))
 
 
-def _write_table(path: Path, table: pa.Table) -> None:
-    pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP, write_statistics=_STATISTICS)
+def _write_tables(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+    options = {"compression": "zstd", "use_dictionary": _DICTIONARIES, "write_statistics": _STATISTICS}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=_ROW_GROUP)
 
 
-def _write_avro_readings(path: Path, file: _File) -> None:
-    table = file.tabulate_readings()
-    energy = table.schema.get_field_index("energy")
-    _write_avro(path, "meter_reading", table.set_column(energy, "energy", pa.array(file.energy)))
+def _write_avro_readings(path: Path, parts: Iterator[_Part]) -> None:
+    energy = _READINGS_SCHEMA.get_field_index("energy")
+    tables = (part.tabulate_readings().set_column(energy, "energy", pa.array(part.energy)) for part in parts)
+    _write_avro(path, "meter_reading", tables)
 
 
-def _write_avro_series(path: Path, file: _File) -> None:
-    _write_avro(path, "meter_series", file.tabulate_series())
+def _write_avro_series(path: Path, parts: Iterator[_Part]) -> None:
+    _write_avro(path, "meter_series", (part.tabulate_series() for part in parts))
 
 
-def _write_avro(path: Path, schema: str, table: pa.Table) -> None:
+def _write_avro(path: Path, schema: str, tables: Iterator[pa.Table]) -> None:
     marker = hashlib.md5(path.name.encode(), usedforsecurity=False).digest()  # the same file for the same seed
+    records = chain.from_iterable(map(_list_records, tables))
     with path.open("wb") as out:
-        fastavro.writer(out, load_avro_schema(schema), _list_records(table), codec="zstandard", sync_marker=marker)
+        fastavro.writer(out, load_avro_schema(schema), records, codec="zstandard", sync_marker=marker)
 
 
 def load_avro_schema(name: str) -> dict[str, Any]:
@@ -207,7 +234,7 @@ def load_avro_schema(name: str) -> dict[str, Any]:
 
 def _list_records(table: pa.Table) -> Iterator[dict[str, Any]]:
     """List the rows as Avro records: times as numbers, dictionaries resolved (both are slow as Python objects)."""
-    plain = {_TIME: pa.int64(), pa.dictionary(pa.int32(), pa.string()): pa.string()}
+    plain = {_TIME: pa.int64(), _WORD: pa.string()}
     table = table.cast(pa.schema([field.with_type(plain.get(field.type, field.type)) for field in table.schema]))
     names = table.column_names
     for batch in table.to_batches(max_chunksize=_AVRO_BATCH):
@@ -215,25 +242,20 @@ def _list_records(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
-def _write_csv(path: Path, file: _File) -> None:
+def _write_csv(path: Path, parts: Iterator[_Part]) -> None:
     with path.open("w", encoding="utf-8-sig", newline="\n") as out:
         out.write(_CSV_HEADER + "\n")
-        for first in range(0, len(file.rows), _ROW_GROUP):
-            part = _File(file.fleet, file.rows[first : first + _ROW_GROUP], file.registered_at)
+        for part in parts:
             out.writelines(f"{line}\n" for line in part.compose_lines().to_pylist())
 
 
-_WRITERS: dict[str, Callable[[Path, _File], None]] = {
+_WRITERS: dict[str, Callable[[Path, Iterator[_Part]], None]] = {
     "avro-series": _write_avro_series,
     "avro-readings": _write_avro_readings,
     "parquet-series": _write_parquet_series,
     "parquet": _write_parquet,
     "datahub-csv": _write_csv,
 }
-
-
-def _require(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
 
 
 def _repeat_word(word: str, count: int) -> Any:

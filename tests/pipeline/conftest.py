@@ -22,8 +22,8 @@ class FleetRun(NamedTuple):
 @pytest.fixture(scope="session")
 def fleet_run(tmp_path_factory) -> FleetRun:
     folder = tmp_path_factory.mktemp("fleet")
-    # Small blocks make many files, for runs in another order.
-    options = FleetOptions(points=240, days=3, start=date(2026, 3, 28), format="parquet", block_points=90)
+    # Several files a day, for runs in another order.
+    options = FleetOptions(points=240, days=3, start=date(2026, 3, 28), format="parquet", file_points=90)
     truth = json.loads(generate_fleet(options, folder).read_text())
     keys = make_keys(folder)
     record = ingest(folder / "lake", [folder / "readings" / "*"], keys, reference=folder / "reference", buckets=4)

@@ -85,10 +85,10 @@ def test_another_seed_gives_another_fleet(tmp_path):
     assert make(tmp_path / "a")["energy_final_mwh"] != make(tmp_path / "b", seed=12)["energy_final_mwh"]
 
 
-@pytest.mark.parametrize("block_points", [17, 64])
-def test_the_fleet_does_not_depend_on_the_size_of_blocks(tmp_path, fleets, block_points):
+@pytest.mark.parametrize(("file_points", "block_points"), [(17, 5), (64, 64), (64, 1000)])
+def test_the_fleet_does_not_depend_on_the_size_of_files_and_blocks(tmp_path, fleets, file_points, block_points):
     folder, whole = fleets["parquet"]
-    cut = make(tmp_path, format="parquet", block_points=block_points)
+    cut = make(tmp_path, format="parquet", file_points=file_points, block_points=block_points)
     unlike = {"options", "files"}
     assert {key: cut[key] for key in cut.keys() - unlike} == {key: whole[key] for key in whole.keys() - unlike}
     assert len(cut["files"]) > len(whole["files"])
@@ -183,6 +183,16 @@ def test_nobody_knows_the_fuse_of_an_unknown_point(tmp_path):
     assert met
 
 
+@pytest.mark.parametrize(("share", "resolutions"), [(0, {900}), (1, {900, 3600})])
+def test_the_share_of_hours_is_what_was_asked_for(tmp_path, share, resolutions):
+    truth = make(tmp_path, days=1, start=date(2026, 3, 29), hourly_share=share, faults=frozenset(), format="parquet")
+    readings = fleet_oracle.read_fleet(tmp_path, []).sound
+    assert {reading.resolution for reading in readings} == resolutions
+    hourly = {reading.point for reading in readings if reading.resolution == 3600}
+    assert len(hourly) == share * SMALL["points"]
+    assert share or truth["readings_delivered"] == SMALL["points"] * 92
+
+
 @pytest.mark.parametrize(("local_date", "hours"), [("2026-03-29", 23), ("2026-03-30", 24), ("2026-10-25", 25)])
 def test_a_day_is_the_local_day(tmp_path, local_date, hours):
     truth = make(tmp_path, days=1, start=date.fromisoformat(local_date), faults=frozenset(), format="parquet")
@@ -236,6 +246,8 @@ def test_every_file_fault_adds_one_bad_file(tmp_path, fleets, name):
         ({"points": 0}, "points"),
         ({"days": 0}, "days"),
         ({"seed": -1}, "seed"),
+        ({"hourly_share": 1.1}, "hourly_share"),
+        ({"file_points": 0}, "file_points"),
         ({"format": "xlsx"}, "format"),
         ({"faults": frozenset({"flood"})}, "faults"),
         ({"file_faults": frozenset({"flood"})}, "file_faults"),

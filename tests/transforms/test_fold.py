@@ -19,7 +19,7 @@ from transforms.calendar import local_calendar, to_day
 from transforms.decimals import as_int64_units
 from transforms.fold import fold, status_codes
 from transforms.pieces import Cell, locate, split_by_cell
-from transforms.rows import Order, flatten_cell
+from transforms.rows import Order, flatten_cell, repeat_runs
 
 CALENDAR = local_calendar("Europe/Helsinki")
 DAY = to_day(date(2026, 3, 29))  # 23 hours
@@ -66,8 +66,8 @@ def frames_of(deliveries):
 def as_base(cell):
     """Rows of a folded cell as they are read back from operational.readings."""
     point, rows = flatten_cell(cell, {}, CALENDAR)
-    columns = {"metering_point_id": rows.spread(cell.ids.take(pa.array(point)))}
-    columns |= {name: rows.spread(column) for name, column in rows.columns.items()}
+    of_groups = {"metering_point_id": cell.ids.take(pa.array(point)), **rows.columns}
+    columns = {name: repeat_runs(rows.spread(column)) for name, column in of_groups.items()}
     columns |= {name: make(Order.of(rows.groups)) for name, make in rows.flat.items()}
     return pa.table(columns)
 
