@@ -37,6 +37,14 @@ def write_results(name: str, results: Mapping[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps({**results, **describe_machine()}, indent=1) + "\n")
 
 
+def write_part(name: str, part: str, results: Mapping[str, Any]) -> None:
+    """Write results, and on what machine they came about, as one part of ``results/<name>.json``; the rest stays."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    rest = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**rest, part: {**results, **describe_machine()}}, indent=1) + "\n")
+
+
 def take_median(runs: Sequence[Mapping[str, Any]], figure: str) -> float:
     """Take the median of one figure of several runs."""
     return median(run[figure] for run in runs)

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.context import OpenRun
-from pipeline.iceberg import CurrentFile
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.staging import FrameRef, read_frames
+from pipeline.table_state import CurrentFile
 from pipeline.totals import Totals
 from transforms.calendar import to_date
 from transforms.decimals import as_int64_units
@@ -30,6 +30,11 @@ READINGS = "operational.readings"
 def label_of(cell: Cell) -> str:
     """Name a cell in labels of data files: ``20541/00007``."""
     return f"{cell.local_date}/{cell.bucket:05d}"
+
+
+def bucket_of_label(label: str) -> int:
+    """Read the bucket back from the label of a cell."""
+    return int(label.rpartition("/")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +66,14 @@ class CellWork:
 def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork:
     """Fold the frames of a cell into its current rows and write every dataset of the cell that is not in step.
 
+    A cell without frames, whose reference has changed, has its rows as they are joined to it again.
     Rows that come out as they were are not written again. A dataset is in step with them if its file says that it
     derives from this very file, by today's policy, reference and key: what a run that died left behind is made up for.
 
     Args:
         run: the open run.
         cell: local date and bucket.
-        refs: the cell's frames (``transforms.pieces.split_by_cell``), in the run's staging folder.
+        refs: the cell's frames (``transforms.pieces.split_by_cell``), in the run's staging folder; perhaps none.
     """
     label, refs = label_of(cell), tuple(refs)
     replaced = run.current[READINGS].get(label)

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import MeterveilError
+from pipeline.imports import quick_imports
 
 #: Width of tables that no terminal shows: nothing is cut.
 _UNBOUNDED = 100_000
@@ -28,6 +28,18 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes longer than all else that ``--help`` does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's name
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        parser.exit(message=f"meterveil {version('meterveil')}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="meterveil", description="Smart-meter ingestion and pseudonymisation on Apache Beam.", epilog=_EPILOG
     )
-    parser.add_argument("--version", action="version", version=f"meterveil {version('meterveil')}")
+    parser.add_argument("--version", action=_Version, help="show the version, and exit")
     parser.add_argument("--log-level", default="ERROR", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     for describe in (
@@ -164,8 +176,10 @@ def _describe_ingest(commands: Any) -> None:
         description="Reads readings, joins them to contracts, and writes every table of the policy in one commit.",
         epilog=f"Further options go to Beam. {_EPILOG}",
     )
-    command.add_argument("--readings", nargs="+", required=True, metavar="FILE", help="files or quoted patterns")
-    command.add_argument("--reference", type=Path, help="folder of sites, contracts, customers (default: the newest)")
+    command.add_argument(
+        "--readings", nargs="+", default=[], metavar="FILE", help="files or quoted patterns; none for a reference alone"
+    )
+    command.add_argument("--reference", type=Path, help="folder of sites, contracts, customers (default: the lake's)")
     command.add_argument("--lake", type=Path, required=True, help="the lake; made if it is not there")
     command.add_argument("--policy", type=Path, help="policy file (default: the lake's, else the one of meterveil)")
     command.add_argument("--keyset", type=Path, required=True, help="keyset file")
@@ -177,6 +191,7 @@ def _describe_ingest(commands: Any) -> None:
     command.add_argument("--time-zone", help="of a new lake (Europe/Helsinki)")
     command.add_argument("--buckets", type=int, help="of a new lake: a power of two")
     command.add_argument("--skip-bad-files", action="store_true", help="list files that can't be read, and go on")
+    command.add_argument("--force", action="store_true", help="read files again that were ingested before")
     command.add_argument("--max-quarantined", type=_share, default=1.0, metavar="SHARE", help="stop above, such as 1%%")
     command.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
     command.add_argument("--runner", default="DirectRunner", help="DirectRunner: in this process, on all cores")
@@ -305,12 +320,15 @@ def _init(arguments: argparse.Namespace) -> None:
 
 
 def _ingest(arguments: argparse.Namespace) -> None:
-    from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
-    from pipeline.sources.base import ReadOptions
-    from pipeline.summary import print_description, print_record, show_progress
+    with quick_imports():
+        from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
+        from pipeline.sources.base import ReadOptions
+        from pipeline.summary import print_description, print_record, show_progress
 
     if fault := find_option_fault(arguments.beam_options):
         build_parser().error(fault)
+    if not arguments.readings and not arguments.reference:
+        build_parser().error("give --readings, --reference, or both")
     if arguments.run_record and (not arguments.run_record.parent.is_dir() or arguments.run_record.is_dir()):
         raise MeterveilError("can't be written", where=str(arguments.run_record), remedy="name a file in a folder")
     request = IngestRequest(
@@ -329,6 +347,7 @@ def _ingest(arguments: argparse.Namespace) -> None:
             format=arguments.format,
         ),
         skip_bad_files=arguments.skip_bad_files,
+        force=arguments.force,
         max_quarantined=arguments.max_quarantined,
         runner=arguments.runner,
         beam_options=arguments.beam_options,
@@ -352,9 +371,10 @@ def _ingest(arguments: argparse.Namespace) -> None:
 
 
 def _query(arguments: argparse.Namespace) -> None:
-    from pipeline.access import current_user
-    from pipeline.query import run_query
-    from pipeline.results import write_result
+    with quick_imports():
+        from pipeline.access import current_user
+        from pipeline.query import run_query
+        from pipeline.results import write_result
 
     lake, plan = _open_lake_and_plan(arguments)
     user = current_user()
@@ -401,8 +421,9 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _open_lake_and_plan(arguments: argparse.Namespace) -> Any:
-    from pipeline.lake import open_lake
-    from pipeline.policy_file import DEFAULT_POLICY, load_policy
+    with quick_imports():
+        from pipeline.lake import open_lake
+        from pipeline.policy_file import DEFAULT_POLICY, load_policy
 
     lake = open_lake(arguments.lake)
     # Never a policy that the caller names: it could grant anything.

@@ -1,7 +1,7 @@
 """The commit: one step, on exact totals, all tables or none, the run's own record last."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -11,17 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.cells import READINGS, CellWork, label_of, path_of, rewrite_cell
-from pipeline.context import OpenRun
+from pipeline.context import RUNS, OpenRun, read_last_commit
 from pipeline.errors import MeterveilError
 from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
 from pipeline.keys import Keyset
 from pipeline.lake import Lake
 from pipeline.lease import check_lease
+from pipeline.ledger import record_inputs
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.totals import Totals, add_totals, check_conservation
+from pipeline.touched import find_touched, list_changed_buckets
 from transforms.plan import Dataset, Plan
-
-RUNS = "operational.runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class RunOutcome:
         read: totals of every part that was read.
         inputs: (digest, name) of every input file.
         problems: a line for every input file that was skipped.
+        repeated: digest and name of every input that was not read, and the run that took it in before.
     """
 
     cells: Sequence[CellWork]
@@ -56,6 +57,7 @@ class RunOutcome:
     read: Sequence[Totals]
     inputs: Sequence[tuple[str, str]]
     problems: Sequence[str]
+    repeated: Sequence[tuple[str, str, str]]
 
     @property
     def written(self) -> list[DataFile]:
@@ -72,19 +74,21 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
     """Check the run's totals and make its files the tables' current ones, in all tables or in none.
 
     Runs at the same time end as if one had come after the other: a cell that another run has written meanwhile is
-    folded again, into what that run made of it. A step that is tried again finds the run's record and changes nothing.
+    folded again, into what that run made of it; and if the lake has another reference by now, so is every cell that is
+    not what it would be, had this run begun with that. A step that is tried again finds the run's record and changes
+    nothing.
 
     Raises:
         MeterveilError: conservation is broken, too much was quarantined, or the lake is of another policy or key by
             now; nothing of this run is visible then. Or the commit was begun: the next run finishes it.
     """
     with sole_committer(run.lake):
-        run = run.refreshed()
+        planned, run = run, run.refreshed()
         if run.context.run_id in run.current[RUNS]:
             return
         check_lease(run.lake, run.context.run_id)
         check_unchanged(run.lake, run.plan, run.keyset)
-        outcome = replace(outcome, cells=_fold_changed(run, outcome.cells))
+        outcome = replace(outcome, cells=_fold_changed(planned, run, outcome.cells))
         totals = outcome.totals
         check_conservation(totals)
         _check_rows(run, outcome.written, totals)
@@ -94,6 +98,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         changes = _list_changes(run, [*outcome.written, record])
         key = run.keyset.primary.info.id
         commit_journal(run.lake, Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes))
+        record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
 
 
 def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
@@ -102,14 +107,9 @@ def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
     Raises:
         MeterveilError: the last run that committed had another one.
     """
-    last = lake.table(RUNS).current_snapshot() if lake.has_table(RUNS) else None
-    if last is None or last.summary is None:
-        return
-    for what, mine, of_lake in (
-        ("policy", plan.digest, last.summary["meterveil.policy"]),
-        ("key", keyset.primary.info.id, last.summary["meterveil.key"]),
-    ):
-        if mine != of_lake:
+    last = read_last_commit(lake)
+    for what, mine in (("policy", plan.digest), ("key", keyset.primary.info.id)):
+        if mine != last.get(f"meterveil.{what}", mine):
             raise MeterveilError(
                 f"the {what} is not the one that the lake's tables were made with",
                 where=str(lake.root),
@@ -117,18 +117,33 @@ def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
             )
 
 
-def _fold_changed(run: OpenRun, cells: Iterable[CellWork]) -> list[CellWork]:
-    """Fold those cells again, with as many threads as a worker has, whose file is not the one they were folded into."""
+def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> list[CellWork]:
+    """Fold those cells again that have another file or reference by now, and those that the run's reference touches.
 
-    def fold_again(work: CellWork) -> CellWork:
-        if path_of(run.current[READINGS].get(label_of(work.cell))) == work.base:
-            return work
-        for file in work.files:
-            Path(file.path).unlink(missing_ok=True)
-        return rewrite_cell(run, work.cell, work.frames)
+    Works with as many threads as a worker has.
 
+    Args:
+        planned: the run as it began.
+        run: the run as it commits; the same one if no other run has committed meanwhile.
+        cells: what became of every cell.
+    """
+    if run is planned:
+        return list(cells)
+    current = run.current[READINGS]
+
+    def still_holds(work: CellWork) -> bool:
+        same_base = path_of(current.get(label_of(work.cell))) == work.base
+        return same_base and run.reference.version == planned.reference.version
+
+    done = {work.cell: work for work in cells if still_holds(work)}
+    stale = [work for work in cells if work.cell not in done]
+    for file in (file for work in stale for file in work.files):
+        Path(file.path).unlink(missing_ok=True)
+    frames = {work.cell: work.frames for work in stale if work.frames}
+    touched = {cell for bucket in list_changed_buckets(run) for cell in find_touched(run, bucket)}
+    again = sorted((touched | frames.keys()) - done.keys())
     with ThreadPoolExecutor(run.context.threads) as pool:
-        return list(pool.map(fold_again, cells))
+        return [*done.values(), *pool.map(lambda cell: rewrite_cell(run, cell, frames.get(cell, ())), again)]
 
 
 def _list_changes(run: OpenRun, written: Sequence[DataFile]) -> tuple[TableChange, ...]:
@@ -198,6 +213,7 @@ def _describe_run(run: OpenRun, outcome: RunOutcome, totals: Totals, rules: Comm
         "key_id": run.keyset.primary.info.id,
         "inputs": [{"sha256": digest, "name": name} for digest, name in outcome.inputs],
         "skipped": sorted(outcome.problems),
+        "repeated": [{"sha256": digest, "name": name, "run_id": run_id} for digest, name, run_id in outcome.repeated],
         "totals": asdict(totals),
         "tables": tables,
         "data_files": {file.path: file.sha256 for file in outcome.written},

@@ -1,20 +1,23 @@
 """What a run works with: named on the launcher, opened on the worker. No secret and no table is ever pickled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from pipeline.iceberg import CurrentFile, current_files
 from pipeline.keys import SECRET_ACCESS, Key, Keyset, open_keyset
 from pipeline.lake import Lake, open_lake
 from pipeline.policy_file import load_policy
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
 from pipeline.sources.base import ReadOptions
+from pipeline.table_state import CurrentFile
 from transforms.calendar import LocalCalendar, local_calendar
 from transforms.plan import Dataset, Plan, epoch_label
 from transforms.pseudonym import derive_subkey
+
+#: The table of runs. Every commit of a run changes it, so its snapshots tell what the lake was made with.
+RUNS = "operational.runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class RunContext:
         reference: version of the reference snapshot; empty for none.
         snapshots: table name and Iceberg snapshot id that this run builds on, for every table that has one.
         read: how to read inputs where the files don't say.
+        options: the same as it was given, for the ledger of inputs (``pipeline.ledger``).
         threads: threads a worker works with.
     """
 
@@ -41,6 +45,7 @@ class RunContext:
     reference: str
     snapshots: tuple[tuple[str, int], ...]
     read: ReadOptions
+    options: str
     threads: int
 
     @property
@@ -60,9 +65,16 @@ class OpenRun:
         self.calendar: LocalCalendar = local_calendar(self.lake.settings.time_zone)
 
     def refreshed(self) -> "OpenRun":
-        """Open the run on the tables as they are now; this very one where they are as they were."""
-        context = replace(self.context, snapshots=current_snapshots(self.lake, self.plan))
-        return self if context == self.context else OpenRun(context)
+        """Open the run on the tables as they are now; this very one where they are as they were.
+
+        If another run has changed the lake's reference, this one goes over to it, unless it brings one of its own.
+        """
+        now = OpenRun(replace(self.context, snapshots=current_snapshots(self.lake, self.plan)))
+        if now.context == self.context:
+            return self
+        if self.reference.version != self.lake_reference.version:
+            return now
+        return OpenRun(replace(now.context, reference=now.lake_reference.version))
 
     @property
     def staging(self) -> Path:
@@ -77,16 +89,21 @@ class OpenRun:
     @cached_property
     def reference(self) -> Snapshot:
         """The reference snapshot of this run."""
-        if not self.context.reference:
-            return NO_REFERENCE
-        return open_snapshot(reference_folder(self.lake), self.context.reference)
+        return _open_reference(self.lake, self.context.reference)
+
+    @cached_property
+    def lake_reference(self) -> Snapshot:
+        """The reference snapshot by which the tables stand that this run builds on."""
+        snapshot = dict(self.context.snapshots).get(RUNS)
+        said = self.lake.state(RUNS).summary(snapshot) if snapshot else {}
+        return _open_reference(self.lake, said.get("meterveil.reference", ""))
 
     @cached_property
     def current(self) -> dict[str, dict[str, CurrentFile]]:
         """Current data files of every table by label, in the snapshots that this run builds on."""
         snapshots = dict(self.context.snapshots)
         return {
-            name: {file.label: file for file in current_files(self.lake.table(name), snapshots[name])}
+            name: {file.label: file for file in self.lake.state(name).files(snapshots[name])}
             if name in snapshots
             else {}
             for name in self.plan.datasets
@@ -128,8 +145,22 @@ def open_run(context: RunContext) -> OpenRun:
 
 def current_snapshots(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
     """List the tables of a plan that have a snapshot, with the current one's id."""
-    snapshots = ((name, lake.table(name).current_snapshot()) for name in plan.datasets)
-    return tuple((name, snapshot.snapshot_id) for name, snapshot in snapshots if snapshot)
+    snapshots = ((name, lake.state(name).snapshot_id) for name in plan.datasets)
+    return tuple((name, snapshot) for name, snapshot in snapshots if snapshot is not None)
+
+
+def read_last_commit(lake: Lake) -> Mapping[str, str]:
+    """Read what the last run that committed said of itself (``pipeline.journal.Journal``); nothing if none has."""
+    return lake.state(RUNS).summary() if lake.has_table(RUNS) else {}
+
+
+def newest_reference(lake: Lake) -> Snapshot:
+    """Open the reference of the last run that committed, or ``NO_REFERENCE`` where no run had one."""
+    return _open_reference(lake, read_last_commit(lake).get("meterveil.reference", ""))
+
+
+def _open_reference(lake: Lake, version: str) -> Snapshot:
+    return open_snapshot(reference_folder(lake), version) if version else NO_REFERENCE
 
 
 def mark_of(run_id: str) -> str:

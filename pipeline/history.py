@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pyiceberg.table import Table
-
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
+from pipeline.table_state import TableState
 from transforms.plan import Dataset
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -42,7 +41,7 @@ def find_instant(lake: Lake, datasets: Iterable[Dataset], as_of: str) -> datetim
     return time.astimezone(UTC)
 
 
-def snapshots_at(tables: Mapping[str, Table], instant: datetime) -> dict[str, int | None]:
+def snapshots_at(tables: Mapping[str, TableState], instant: datetime) -> dict[str, int | None]:
     """Find the snapshot of each table that was current at an instant; None where it had none yet.
 
     Raises:
@@ -58,31 +57,31 @@ def snapshots_at(tables: Mapping[str, Table], instant: datetime) -> dict[str, in
     return {name: _snapshot_at(table, instant) for name, table in tables.items()}
 
 
-def _snapshot_at(table: Table, instant: datetime) -> int | None:
-    past = [entry.snapshot_id for entry in table.history() if _to_time(entry.timestamp_ms) <= instant]
+def _snapshot_at(table: TableState, instant: datetime) -> int | None:
+    past = [entry["snapshot-id"] for entry in table.log if _to_time(entry["timestamp-ms"]) <= instant]
     return past[-1] if past else None
 
 
-def _begin_of(table: Table) -> datetime | None:
+def _begin_of(table: TableState) -> datetime | None:
     """Find when the history of a table that is kept begins; None where all of it is."""
-    kept = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
-    log = table.history()
-    expired = [number for number, entry in enumerate(log) if entry.snapshot_id not in kept]
+    kept = {snapshot["snapshot-id"]: snapshot for snapshot in table.snapshots}
+    log = table.log
+    expired = [number for number, entry in enumerate(log) if entry["snapshot-id"] not in kept]
     first = expired[-1] + 1 if expired else 0
     # Expiry takes a snapshot out of the log too; but the first ever has the sequence number 1.
-    if not log or kept[log[first].snapshot_id].sequence_number == 1:
+    if not log or kept[log[first]["snapshot-id"]]["sequence-number"] == 1:
         return None
-    return _to_time(log[first].timestamp_ms)
+    return _to_time(log[first]["timestamp-ms"])
 
 
 def _find_run(lake: Lake, datasets: Iterable[Dataset], run_id: str) -> datetime:
     names = [dataset.name for dataset in datasets if lake.reaches(dataset.zone)]
-    reached = [lake.table(name) for name in names if lake.has_table(name)]
     times = [
-        snapshot.timestamp_ms
-        for table in reached
-        for snapshot in table.snapshots()
-        if snapshot.summary and snapshot.summary.get("meterveil.run") == run_id
+        snapshot["timestamp-ms"]
+        for name in names
+        if lake.has_table(name)
+        for snapshot in lake.state(name).snapshots
+        if snapshot["summary"].get("meterveil.run") == run_id
     ]
     if not times:
         raise MeterveilError(

@@ -1,13 +1,11 @@
 """Datasets as Iceberg tables: schema and partitions from the plan, current files, and one snapshot per replacement."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile as IcebergFile
-from pyiceberg.manifest import DataFileContent, FileFormat, ManifestContent
+from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -28,8 +26,8 @@ from pyiceberg.types import (
 )
 
 from pipeline.errors import MeterveilError
-from pipeline.parquet import DataFile, parse_label
-from schemas.views import VIEW_KINDS
+from pipeline.parquet import DataFile
+from pipeline.table_state import CurrentFile, TableState, is_cell_dataset, read_metadata
 from transforms.plan import Dataset
 
 _PARTITION_COLUMN = "local_date"
@@ -57,30 +55,6 @@ _ICEBERG_TYPES: dict[pa.DataType, PrimitiveType] = {
     pa.timestamp("us", tz="UTC"): TimestamptzType(),
     pa.uuid(): UUIDType(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentFile:
-    """A data file of a table's snapshot.
-
-    Attributes:
-        path: absolute path.
-        rows: number of rows.
-        bytes: size of the file.
-        local_date: days since 1970-01-01 of a cell's file, else None.
-        label: what the file holds, as in ``pipeline.parquet.DataFile``.
-    """
-
-    path: str
-    rows: int
-    bytes: int
-    local_date: int | None
-    label: str
-
-
-def is_cell_dataset(dataset: Dataset) -> bool:
-    """Tell whether the dataset has one file per cell (local date and bucket)."""
-    return VIEW_KINDS[dataset.view] == "cell"
 
 
 def iceberg_schema(dataset: Dataset) -> Schema:
@@ -118,7 +92,7 @@ def current_files(table: Table, snapshot_id: int | None = None) -> list[CurrentF
     Raises:
         MeterveilError: the snapshot has expired, or another program has written into the table.
     """
-    return [_describe_file(file) for file in _live_files(table, snapshot_id)]
+    return _state_of(table).files(snapshot_id)
 
 
 def kept_files(table: Table) -> dict[str, CurrentFile]:
@@ -127,9 +101,7 @@ def kept_files(table: Table) -> dict[str, CurrentFile]:
     Raises:
         MeterveilError: another program has written into the table.
     """
-    manifests = {item.manifest_path: item for snapshot in table.snapshots() for item in snapshot.manifests(table.io)}
-    entries = (item.fetch_manifest_entry(table.io, discard_deleted=True) for item in manifests.values())
-    return {entry.data_file.file_path: _describe_file(entry.data_file) for entry in chain.from_iterable(entries)}
+    return _state_of(table).kept_files()
 
 
 def replace_files(
@@ -151,7 +123,7 @@ def replace_files(
             is committed: load the table again and compare.
         ValueError: an added file is in the table already, or twice in the list.
     """
-    current = {file.file_path: file for file in _live_files(table, None)}
+    current = {file.file_path: file for file in _live_files(table)}
     paths = [file.path for file in added]
     if len(set(paths)) < len(paths) or not current.keys().isdisjoint(paths):
         raise ValueError("a data file can be added once only: its rows would double")
@@ -173,28 +145,16 @@ def _iceberg_type(kind: pa.DataType) -> PrimitiveType:
     return _ICEBERG_TYPES[kind]
 
 
-def _describe_file(file: IcebergFile) -> CurrentFile:
-    label, local_date = parse_label(file.file_path)
-    return CurrentFile(file.file_path, file.record_count, file.file_size_in_bytes, local_date, label)
+def _state_of(table: Table) -> TableState:
+    return read_metadata(".".join(table.name()), table.metadata_location)
 
 
-def _live_files(table: Table, snapshot_id: int | None) -> Iterator[IcebergFile]:
-    snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
-    if snapshot is None:
-        if snapshot_id is not None:
-            raise MeterveilError(
-                f"snapshot {snapshot_id} has expired", where=".".join(table.name()), remedy="run the command again"
-            )
-        return
-    for manifest in snapshot.manifests(table.io):
-        if manifest.content != ManifestContent.DATA:
-            raise MeterveilError(
-                "has row-level deletes, which meterveil never writes",
-                where=".".join(table.name()),
-                remedy="keep other writers out of the lake",
-            )
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-            yield entry.data_file
+def _live_files(table: Table) -> Iterator[IcebergFile]:
+    """Find the current data files as pyiceberg has them, which is how it wants them back."""
+    if snapshot := table.current_snapshot():
+        for manifest in snapshot.manifests(table.io):
+            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+                yield entry.data_file
 
 
 def _as_iceberg_file(file: DataFile, table: Table) -> IcebergFile:

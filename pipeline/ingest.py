@@ -16,43 +16,57 @@ from pipeline.staging import FrameRef
 from pipeline.steps import (
     PROBLEMS,
     REJECTED,
+    REPEATED,
     TOTALS,
     DeriveEntities,
+    FindTouched,
     FoldCells,
     PlanFiles,
     ReadReadings,
     WriteQuarantine,
 )
 from pipeline.totals import Totals
+from pipeline.touched import list_changed_buckets
 
 register_coders(Split, FrameRef, CellWork, DataFile, Totals)
 
-Frame = tuple[tuple[int, int], FrameRef]
+Frames = tuple[tuple[int, int], Iterable[FrameRef]]
 Rejected = tuple[str, tuple[str, pa.RecordBatch]]
+#: Digest and name of an input, and the run that took it in before.
+Repeated = tuple[str, str, str]
 
 
 def build_ingest(
-    pipeline: beam.Pipeline, paths: Sequence[str], context: RunContext, rules: CommitRules, *, skip_bad_files: bool
+    pipeline: beam.Pipeline,
+    paths: Sequence[str],
+    context: RunContext,
+    rules: CommitRules,
+    *,
+    skip_bad_files: bool,
+    force: bool,
 ) -> None:
     """Wire the whole job; what each step does is a function of the module that it comes from."""
     planned = (
         pipeline
         | "Inputs" >> beam.Create(paths).with_output_types(str)
         | "PlanFiles"
-        >> beam.ParDo(PlanFiles(context, skip_bad_files=skip_bad_files))
-        .with_output_types(Split, **{PROBLEMS: str})
-        .with_outputs(PROBLEMS, main="splits")
+        >> beam.ParDo(PlanFiles(context, skip_bad_files=skip_bad_files, force=force))
+        .with_output_types(Split, **{PROBLEMS: str, REPEATED: Repeated})
+        .with_outputs(PROBLEMS, REPEATED, main="splits")
     )
     read = (
         planned.splits
         | "SpreadSplits" >> beam.Reshuffle()
         | "ReadReadings"
         >> beam.ParDo(ReadReadings(context))
-        .with_output_types(Frame, **{REJECTED: Rejected, TOTALS: Totals})
+        .with_output_types(Frames, **{REJECTED: Rejected, TOTALS: Totals})
         .with_outputs(REJECTED, TOTALS, main="frames")
     )
+    changed = pipeline | "ChangedBuckets" >> beam.Create(list_changed_buckets(open_run(context))).with_output_types(int)
+    touched = changed | "FindTouched" >> beam.ParDo(FindTouched(context)).with_output_types(Frames)
     cells = (
-        read.frames
+        (read.frames, touched)
+        | "FramesAndTouched" >> beam.Flatten()
         | "GroupByCell" >> beam.GroupByKey()
         | "FoldCells" >> beam.ParDo(FoldCells(context)).with_output_types(CellWork)
     )
@@ -61,11 +75,7 @@ def build_ingest(
         | "GroupByFile" >> beam.GroupByKey()
         | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(DataFile)
     )
-    entities = (
-        pipeline
-        | "Buckets" >> beam.Create(_stale_buckets(context)).with_output_types(int)
-        | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
-    )
+    entities = changed | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
     others = (quarantined, entities) | "Others" >> beam.Flatten()
     _ = (
         pipeline
@@ -78,19 +88,9 @@ def build_ingest(
             AsList(read[TOTALS]),
             AsList(planned.splits),
             AsList(planned[PROBLEMS]),
+            AsList(planned[REPEATED]),
         ).with_output_types(str)
     )
-
-
-def _stale_buckets(context: RunContext) -> list[int]:
-    """List the buckets whose entity datasets are not of this run's reference."""
-    run = open_run(context)
-    entities = run.datasets("customers")
-    tables = [run.lake.table(dataset.name) for dataset in entities]
-    snapshots = [table.current_snapshot() for table in tables]
-    made_of = {s.summary["meterveil.reference"] if s and s.summary else None for s in snapshots}
-    stale = bool(entities) and made_of != {context.reference} and bool(context.reference)
-    return list(range(run.lake.settings.bucket_count)) if stale else []
 
 
 class Commit(beam.DoFn):
@@ -107,9 +107,10 @@ class Commit(beam.DoFn):
         totals: Sequence[Totals],
         splits: Sequence[Split],
         problems: Sequence[str],
+        repeated: Sequence[Repeated],
     ) -> Iterable[str]:
         """Commit the run; its id comes out when it is done."""
         inputs = {(split.digest, split.path.rpartition("/")[2]) for split in splits}
-        outcome = RunOutcome(cells, others, totals, sorted(inputs), problems)
+        outcome = RunOutcome(cells, others, totals, sorted(inputs), problems, sorted(repeated))
         commit_run(open_run(self.context), outcome, self.rules)
         yield element

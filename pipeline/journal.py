@@ -15,11 +15,12 @@ from pathlib import Path
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
+from pipeline.catalog import catalog_faults
 from pipeline.digests import record_digests
 from pipeline.errors import MeterveilError
 from pipeline.files import replace_file
 from pipeline.iceberg import replace_files
-from pipeline.lake import Lake, catalog_faults
+from pipeline.lake import Lake
 from pipeline.lock import PATIENCE_S, commit_lock
 from pipeline.parquet import DataFile
 

@@ -3,38 +3,36 @@
 import fcntl
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from pyarrow import NativeFile
-from pyarrow.fs import FileSystem
-from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.io.pyarrow import PyArrowFileIO, PyArrowLocalFileSystem
-from pyiceberg.table import Table
-from sqlalchemy.exc import DatabaseError
 
 from pipeline.errors import MeterveilError
 from pipeline.files import create_file, make_folder, replace_file
-from pipeline.iceberg import TABLE_PROPERTIES, iceberg_schema, partition_spec
-from pipeline.parquet import name_data_file
-from transforms.plan import Dataset, Plan, Zone
+from pipeline.labels import name_data_file
+from pipeline.table_state import TableState, list_names, read_state
+from transforms.plan import Plan, Zone
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.table import Table
 
 FORMAT_VERSION = 1
 BUCKET_FUNCTION = "iceberg-murmur3"
 
-_SETTINGS, _CATALOG, _POLICY = "meterveil.json", "catalog.db", "policy.yaml"
+CATALOG = "catalog.db"
+_SETTINGS, _POLICY = "meterveil.json", "policy.yaml"
 _ZONES: tuple[Zone, ...] = get_args(Zone)
 #: Characters that the URIs of catalogs and tables, or the globs of readers, would take for something else.
 _UNFIT_FOR_PATHS = frozenset("?#%*[]{}:\\")
 #: Labels have five digits for a bucket.
 _MOST_BUCKETS = 1 << 16
 #: How long a commit waits for another one's lock on the catalog.
-_CATALOG_TIMEOUT_S = 30
+CATALOG_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +97,19 @@ class Lake:
 
     def reaches(self, zone: Zone) -> bool:
         """Tell whether this process can read a zone's catalog."""
-        return os.access(self.folder(zone) / _CATALOG, os.R_OK)
+        return os.access(self.folder(zone) / CATALOG, os.R_OK)
 
-    def catalog(self, zone: Zone) -> SqlCatalog:
+    def catalog(self, zone: Zone) -> "SqlCatalog":
         """Open a zone's catalog.
 
         Raises:
             MeterveilError: the zone is out of reach.
         """
         if zone not in self._catalogs:
-            if not self.reaches(zone):
-                raise MeterveilError(
-                    "not there, or not readable by this user",
-                    where=str(self.folder(zone)),
-                    remedy=f"work as a user who may read the {zone} zone",
-                )
-            with catalog_faults(str(self.folder(zone) / _CATALOG)):
-                self._catalogs[zone] = _open_catalog(self.folder(zone), zone)
+            from pipeline.catalog import open_catalog
+
+            self._check_reach(zone)
+            self._catalogs[zone] = open_catalog(self.folder(zone), zone)
         return self._catalogs[zone]
 
     def ensure_tables(self, plan: Plan) -> None:
@@ -124,45 +118,55 @@ class Lake:
         Raises:
             MeterveilError: a table is there with other columns.
         """
-        for dataset in plan.datasets.values():
-            self._ensure_table(dataset)
+        from pipeline.catalog import ensure_table
 
-    def table(self, name: str) -> Table:
-        """Load a table, ``operational.readings``, in its present state.
+        for dataset in plan.datasets.values():
+            zone, (_, table) = _split_name(dataset.name)
+            ensure_table(self.catalog(zone), dataset, self.folder(zone) / table)
+
+    def table(self, name: str) -> "Table":
+        """Load a table, ``operational.readings``, in its present state, to change it.
 
         Raises:
             MeterveilError: there is no such table, its zone is out of reach, or the lake was moved.
         """
+        from pipeline.catalog import catalog_faults
+
+        self.state(name)
         zone, identifier = _split_name(name)
-        try:
-            with catalog_faults(name):
-                table = self.catalog(zone).load_table(identifier)
-        except NoSuchTableError as error:
-            raise MeterveilError("no such table in the lake", where=name, remedy="see: meterveil tables") from error
-        except FileNotFoundError as error:
-            raise MeterveilError(
-                "its metadata is not where the catalog says",
-                where=name,
-                remedy="move the lake back to the path where it was made: Iceberg's paths are absolute",
-            ) from error
-        if table.location() != str(self.folder(zone) / identifier[1]):
+        with catalog_faults(name):
+            return self.catalog(zone).load_table(identifier)
+
+    def state(self, name: str) -> TableState:
+        """Read a table's present state.
+
+        Raises:
+            MeterveilError: there is no such table, its zone is out of reach, or the lake was moved.
+        """
+        state = self._find_state(name)
+        if state is None:
+            raise MeterveilError("no such table in the lake", where=name, remedy="see: meterveil tables")
+        zone, (_, table) = _split_name(name)
+        if state.location != str(self.folder(zone) / table):
             raise MeterveilError(
                 "this is a copy of a lake elsewhere, whose files it would change",
                 where=name,
                 remedy="work on the lake itself: Iceberg's paths are absolute",
             )
-        return table
+        return state
 
     def has_table(self, name: str) -> bool:
         """Tell whether a table has been made."""
-        zone, identifier = _split_name(name)
-        with catalog_faults(name):
-            return self.catalog(zone).table_exists(identifier)
+        return self._find_state(name) is not None
 
     def table_names(self) -> list[str]:
         """List the tables of both zones that have been made."""
-        with catalog_faults(str(self.root)):
-            return sorted(".".join(name) for zone in _ZONES for name in self.catalog(zone).list_tables(zone))
+        names: list[str] = []
+        for zone in _ZONES:
+            self._check_reach(zone)
+            with _database_faults(str(self.folder(zone) / CATALOG)):
+                names += list_names(self.folder(zone) / CATALOG, CATALOG_TIMEOUT_S)
+        return sorted(names)
 
     def new_data_path(self, dataset_name: str, label: str, mark: str = "") -> str:
         """Make a final, unique path for a data file; the label is a cell, a bucket or an input's digest."""
@@ -186,24 +190,25 @@ class Lake:
         zone, (_, table) = _split_name(dataset_name)
         return self.folder(zone) / table / "data"
 
-    def _ensure_table(self, dataset: Dataset) -> None:
-        zone, identifier = _split_name(dataset.name)
-        schema = iceberg_schema(dataset)
-        if not self.has_table(dataset.name):
-            # Made by another run meanwhile, it is there.
-            with suppress(TableAlreadyExistsError), catalog_faults(dataset.name):
-                self.catalog(zone).create_table(
-                    identifier,
-                    schema,
-                    location=str(self.folder(zone) / identifier[1]),
-                    partition_spec=partition_spec(dataset),
-                    properties=TABLE_PROPERTIES,
-                )
-        if not _same_columns(self.table(dataset.name), schema):
+    def _find_state(self, name: str) -> TableState | None:
+        zone, _ = _split_name(name)
+        self._check_reach(zone)
+        try:
+            with _database_faults(name):
+                return read_state(self.folder(zone) / CATALOG, name, CATALOG_TIMEOUT_S)
+        except FileNotFoundError as error:
             raise MeterveilError(
-                "the table's columns are not the policy's",
-                where=dataset.name,
-                remedy="ingest by the policy that it was made with, or into another lake",
+                "its metadata is not where the catalog says",
+                where=name,
+                remedy="move the lake back to the path where it was made: Iceberg's paths are absolute",
+            ) from error
+
+    def _check_reach(self, zone: Zone) -> None:
+        if not self.reaches(zone):
+            raise MeterveilError(
+                "not there, or not readable by this user",
+                where=str(self.folder(zone)),
+                remedy=f"work as a user who may read the {zone} zone",
             )
 
 
@@ -254,40 +259,19 @@ def is_lake(root: str | Path) -> bool:
     return any(os.access(Path(root) / folder / _SETTINGS, os.R_OK) for folder in ("", "analytics"))
 
 
-@contextmanager
-def catalog_faults(where: str) -> Iterator[None]:
-    """Say in a line what is wrong with a catalog's database.
-
-    Raises:
-        MeterveilError: it is locked, damaged, not to be written, or its disk is full.
-    """
-    try:
-        yield
-    except DatabaseError as error:
-        problem = str(error.orig)
-        remedy = "look at its disk and its permissions, then run it again"
-        if "locked" in problem:
-            remedy = "end the program that holds it, or wait for it; then run it again"
-        elif any(word in problem for word in ("not a database", "malformed", "no such table")):
-            remedy = f"restore {_CATALOG} of its zone from a copy"
-        raise MeterveilError(f"the catalog fails: {problem}", where=where, remedy=remedy) from None
-
-
-class PrivateFileIO(PyArrowFileIO):
-    """pyiceberg's files of the operational zone: metadata for their owner alone, whatever the umask."""
-
-    def _initialize_local_fs(self) -> FileSystem:
-        return _PrivateFileSystem()
-
-
-class _PrivateFileSystem(PyArrowLocalFileSystem):
-    def open_output_stream(self, path: str, *args: Any, **kwargs: Any) -> NativeFile:
-        make_folder(Path(path).parent, private=True)
-        os.close(create_file(Path(path), private=True))
-        return super().open_output_stream(path, *args, **kwargs)
+def explain_fault(error: BaseException, where: str) -> MeterveilError:
+    """Say in a line what is wrong with a catalog's database: locked, damaged, not to be written, or its disk full."""
+    remedy = "look at its disk and its permissions, then run it again"
+    if "locked" in str(error):
+        remedy = "end the program that holds it, or wait for it; then run it again"
+    elif any(word in str(error) for word in ("not a database", "malformed", "no such table")):
+        remedy = f"restore {CATALOG} of its zone from a copy"
+    return MeterveilError(f"the catalog fails: {error}", where=where, remedy=remedy)
 
 
 def _make_lake(path: Path, settings: LakeSettings) -> None:
+    from pipeline.catalog import open_catalog
+
     if others := {entry.name for entry in path.iterdir()}.difference(_ZONES):
         raise MeterveilError(
             f"not a lake, and not empty ({len(others)} other entries)", where=str(path), remedy="choose an empty folder"
@@ -297,22 +281,18 @@ def _make_lake(path: Path, settings: LakeSettings) -> None:
         folder, private = path / zone, zone == "operational"
         make_folder(folder, private=private)
         with suppress(FileExistsError):  # left by a run that died here
-            os.close(create_file(folder / _CATALOG, private=private))
-        catalog = _open_catalog(folder, zone, init_catalog_tables="true")
-        catalog.create_namespace_if_not_exists(zone)
-        catalog.close()
+            os.close(create_file(folder / CATALOG, private=private))
+        open_catalog(folder, zone, make=True).close()
     replace_file(path / "analytics" / _SETTINGS, text, private=False)
     replace_file(path / _SETTINGS, text, private=False)  # last: with this file it is a lake
 
 
-def _open_catalog(folder: Path, zone: Zone, *, init_catalog_tables: str = "false") -> SqlCatalog:
-    properties = {
-        "uri": f"sqlite:///{folder / _CATALOG}?timeout={_CATALOG_TIMEOUT_S}",
-        "init_catalog_tables": init_catalog_tables,
-    }
-    if zone == "operational":
-        properties["py-io-impl"] = f"{__name__}.{PrivateFileIO.__name__}"
-    return SqlCatalog(zone, **properties)
+@contextmanager
+def _database_faults(where: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise explain_fault(error, where) from None
 
 
 def _read_settings(file: Path) -> LakeSettings:
@@ -334,13 +314,6 @@ def _split_name(name: str) -> tuple[Zone, tuple[str, str]]:
         if name.startswith(f"{zone}.") and name.count(".") == 1:
             return zone, (zone, name.removeprefix(f"{zone}."))
     raise MeterveilError("not a table's name", where=name, remedy="write operational.readings or analytics.readings")
-
-
-def _same_columns(table: Table, schema: Any) -> bool:
-    def shape(fields: Any) -> list[tuple[object, ...]]:
-        return [(field.field_id, field.name, field.field_type, field.required) for field in fields]
-
-    return shape(table.schema().fields) == shape(schema.fields)
 
 
 @contextmanager

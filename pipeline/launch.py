@@ -19,8 +19,8 @@ from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
-from pipeline.commit import RUNS, CommitRules, check_unchanged
-from pipeline.context import RunContext, current_snapshots, reference_folder
+from pipeline.commit import CommitRules, check_unchanged
+from pipeline.context import RUNS, RunContext, current_snapshots, newest_reference, reference_folder
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import find_feeds, read_feed
 from pipeline.ingest import build_ingest
@@ -28,10 +28,11 @@ from pipeline.journal import sole_committer
 from pipeline.keys import open_keyset
 from pipeline.lake import Lake, create_lake, is_lake, open_lake
 from pipeline.lease import clean_up_dead, leased
+from pipeline.ledger import describe_options
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.progress import PROGRESS
 from pipeline.reading import read_part
-from pipeline.reference import build_snapshot, newest_snapshot
+from pipeline.reference import build_snapshot
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file
 from pipeline.totals import Totals, add_totals
@@ -50,16 +51,17 @@ class IngestRequest:
     """What a user asks of ``meterveil ingest``.
 
     Attributes:
-        readings: paths or glob patterns of input files.
+        readings: paths or glob patterns of input files; none to bring a reference alone.
         lake: root of the lake.
         keyset: path of the keyset.
         kek: path of the key-encryption key, or ``env:NAME``.
-        reference: folder of reference feeds, or None for the newest snapshot in the lake.
+        reference: folder of reference feeds, or None for that of the lake.
         policy: policy file, or None for the lake's own, or the default one.
         time_zone: of a new lake, or None.
         buckets: of a new lake, or None for a count by the reference's points.
         read: how to read inputs where the files don't say.
         skip_bad_files: list files that can't be read, and go on.
+        force: read files again that were ingested before.
         max_quarantined: greatest share of readings that may be quarantined.
         threads: threads of this machine.
         runner: name of Beam's runner; ``DirectRunner`` is the in-process engine.
@@ -76,6 +78,7 @@ class IngestRequest:
     buckets: int | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
     skip_bad_files: bool = False
+    force: bool = False
     max_quarantined: float = 1.0
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     runner: str = "DirectRunner"
@@ -105,11 +108,9 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
             check_unchanged(lake, plan, keyset)
             lake.ensure_tables(plan)
             snapshots = current_snapshots(lake, plan)
-        reference = (
-            build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
-            if request.reference
-            else newest_snapshot(reference_folder(lake))
-        )
+            reference = newest_reference(lake)
+        if request.reference:
+            reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
         context = RunContext(
             run_id=run_id,
             lake=str(lake.root),
@@ -119,6 +120,7 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
             reference=reference.version,
             snapshots=snapshots,
             read=read,
+            options=describe_options(request.read),
             threads=request.threads,
         )
         rules = CommitRules("ingest", started.isoformat(), request.max_quarantined)
@@ -294,7 +296,7 @@ def _run_graph(
     options = PipelineOptions(list(request.beam_options))
     PROGRESS.reset()
     pipeline = beam.Pipeline(runner=runner, options=options)
-    build_ingest(pipeline, paths, context, rules, skip_bad_files=request.skip_bad_files)
+    build_ingest(pipeline, paths, context, rules, skip_bad_files=request.skip_bad_files, force=request.force)
     try:
         pipeline.run().wait_until_finish()
     except MeterveilError as error:

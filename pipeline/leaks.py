@@ -24,10 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.context import reference_folder
+from pipeline.context import newest_reference
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
-from pipeline.reference import newest_snapshot
 
 #: Shorter tokens are in too much by accident to say anything.
 MIN_TOKEN_BYTES = 8
@@ -107,7 +106,7 @@ class Tokens:
 def collect_tokens(lake: Lake) -> Tokens:
     """Collect what may stand nowhere in analytics: identifiers of the newest reference, names of operational files."""
     words: set[str] = {str(lake.operational)}
-    snapshot = newest_snapshot(reference_folder(lake))
+    snapshot = newest_reference(lake)
     for bucket in range(snapshot.bucket_count):
         for rows in (snapshot.points(bucket), snapshot.occupancies(bucket), snapshot.customers(bucket)):
             for name in set(_IDENTIFYING).intersection(rows.column_names):

@@ -1,24 +1,20 @@
 """Write one data file of a dataset: Parquet that every engine reads alike, named after the cell that it holds."""
 
 import hashlib
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.column_chunks import ColumnKind, encode_chunk
-from pipeline.errors import MeterveilError
 from pipeline.files import write_file
+from pipeline.labels import parse_label
 from pipeline.thrift import I16, STRUCT, Struct, decode_struct, encode_struct, i64, list_of, struct
 from transforms.decimals import as_decimal
 from transforms.plan import Column, Dataset
 
-_EPOCH = date(1970, 1, 1)
-_PARTITION = "local_date="
 _MAGIC = b"PAR1"
 #: Statistics cost up to 11 ns a value on ids; only the column that readers prune by has them.
 _PRUNED_BY = "local_date"
@@ -47,33 +43,6 @@ class DataFile:
     label: str
 
 
-def name_data_file(label: str, mark: str = "") -> str:
-    """Make a new, unique name for a label's file, relative to the table's ``data`` folder.
-
-    ``20541/00007`` gives ``local_date=2026-03-29/00007-<mark><random>.parquet``, ``00007`` the same without a folder.
-    The mark, without dashes, is common to the files of a run.
-    """
-    day, _, stem = label.rpartition("/")
-    folder = f"{_PARTITION}{_EPOCH + timedelta(days=int(day))}/" if day else ""
-    return f"{folder}{stem}-{mark}{secrets.token_hex(8)}.parquet"
-
-
-def parse_label(path: str) -> tuple[str, int | None]:
-    """Read label and local date (days since 1970-01-01, None where there is none) back from a data file's path.
-
-    Raises:
-        MeterveilError: the name was not made by ``name_data_file``.
-    """
-    pure = PurePath(path)
-    stem, dash, _ = pure.stem.rpartition("-")
-    if not dash or pure.suffix != ".parquet":
-        raise MeterveilError("not a data file of meterveil", where=path, remedy="keep other writers out of the lake")
-    if not pure.parent.name.startswith(_PARTITION):
-        return stem, None
-    day = (date.fromisoformat(pure.parent.name.removeprefix(_PARTITION)) - _EPOCH).days
-    return f"{day}/{stem}", day
-
-
 def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key_value: Mapping[str, str]) -> DataFile:
     """Encode a dataset's rows in memory, take their digest and write them under their final name.
 
@@ -82,7 +51,7 @@ def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key
             UUIDs dictionaries or plain 16-byte values, decimals int64 milliwatt-hours; any may be run-end encoded.
             At least one block. Each becomes a row group, with dictionaries of its own.
         dataset: the dataset; its zone decides the file's mode.
-        path: a new path whose name ``name_data_file`` made.
+        path: a new path whose name ``pipeline.labels`` made.
         key_value: what the rows derive from, for the footer; digests, never an operational name.
 
     Raises:

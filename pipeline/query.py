@@ -12,8 +12,8 @@ from pipeline.access import User, authorise
 from pipeline.audit import AuditEntry, record_event
 from pipeline.errors import MeterveilError
 from pipeline.history import find_instant, snapshots_at
-from pipeline.iceberg import current_files, is_cell_dataset
 from pipeline.lake import Lake
+from pipeline.table_state import is_cell_dataset
 from transforms.plan import Dataset, Plan, Zone
 
 try:
@@ -136,7 +136,7 @@ def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str, instant: datet
 
 
 def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
-    return {name: [file.path for file in current_files(lake.table(name))] for name in datasets}
+    return {name: [file.path for file in lake.state(name).files()] for name in datasets}
 
 
 def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetime) -> dict[str, list[str]]:
@@ -145,9 +145,9 @@ def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetim
             raise MeterveilError(
                 "shows only whom it may show today", where=name, remedy="leave out --as-of for this table"
             )
-    tables = {name: lake.table(name) for name in datasets}
+    tables = {name: lake.state(name) for name in datasets}
     return {
-        name: [file.path for file in current_files(tables[name], snapshot)] if snapshot else []
+        name: [file.path for file in tables[name].files(snapshot)] if snapshot else []
         for name, snapshot in snapshots_at(tables, instant).items()
     }
 

@@ -6,7 +6,8 @@ A snapshot is a folder ``<root>/<version>`` that never changes, with an Arrow IP
 * ``occupancies``: rows of ``CONTRACTS_SCHEMA``, bucket by metering point, ordered by metering point and first day;
 * ``customers``: rows of the ``customers`` view, bucket and order by customer.
 
-``manifest.json`` has its inputs, counts and digests; ``<root>/CURRENT`` names the newest snapshot, whatever clocks say.
+``manifest.json`` has its inputs, counts and digests. Which snapshot a lake's tables stand by, its commits say; one that
+was built for a run that then died is of no consequence.
 """
 
 import hashlib
@@ -35,7 +36,6 @@ from transforms.customers import CUSTOMERS_VIEW_SCHEMA, PLACED_SCHEMA, join_cust
 #: Raised with every change of what a snapshot holds, so that it gets another version and is built again.
 _FORMAT = 1
 _MANIFEST = "manifest.json"
-_CURRENT = "CURRENT"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _KINDS = {"points": SITES_SCHEMA, "occupancies": CONTRACTS_SCHEMA, "customers": CUSTOMERS_VIEW_SCHEMA}
 
@@ -98,21 +98,15 @@ def open_snapshot(root: Path, version: str) -> Snapshot:
     """
     folder = root / version
     if not _VERSION.fullmatch(version) or not folder.is_dir():
-        raise MeterveilError("there is no such snapshot", where="reference", remedy="ingest with --reference")
+        remedy = "restore its folder, or ingest with the very reference that it was made of"
+        raise MeterveilError("there is no such snapshot", where=f"reference/{version}", remedy=remedy)
     return Snapshot(version, _read_manifest(folder)["bucket_count"], folder)
 
 
-def newest_snapshot(root: Path) -> Snapshot:
-    """Open the snapshot that was asked for last, or ``NO_REFERENCE`` where there never was one."""
-    current = root / _CURRENT
-    return open_snapshot(root, current.read_text().strip()) if current.is_file() else NO_REFERENCE
-
-
 def build_snapshot(source: Path, root: Path, bucket_count: int) -> Snapshot:
-    """Make a reference folder into a snapshot and make it the newest; one that exists already is taken as it is.
+    """Make a reference folder into a snapshot; one that exists already is taken as it is.
 
-    Memory holds a bucket for each thread. A build that dies leaves a ``.building-`` folder, and the newest
-    snapshot as it was.
+    Memory holds a bucket for each thread. A build that dies leaves a ``.building-`` folder.
 
     Args:
         source: folder with ``sites``, and perhaps ``contracts`` and ``customers``, each ``.parquet``, ``.csv`` or
@@ -140,7 +134,6 @@ def build_snapshot(source: Path, root: Path, bucket_count: int) -> Snapshot:
                 file.write(json.dumps(manifest, indent=1).encode())
                 _sync(file)
             _move_into_place(slices, root / version)
-    _make_current(root, version)
     return open_snapshot(root, version)
 
 
@@ -281,15 +274,6 @@ def _move_into_place(slices: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-
-
-def _make_current(root: Path, version: str) -> None:
-    with TemporaryDirectory(prefix=".building-", dir=root) as scratch:
-        written = Path(scratch) / _CURRENT
-        with _create(written) as file:
-            file.write(version.encode())
-            _sync(file)
-        written.replace(root / _CURRENT)
 
 
 def _create(path: Path) -> BinaryIO:

@@ -1,6 +1,7 @@
 """The steps of the graph: thin DoFns around plain functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import apache_beam as beam
@@ -10,6 +11,7 @@ from pipeline.cells import rewrite_cell
 from pipeline.context import RunContext, open_run
 from pipeline.entities import derive_bucket
 from pipeline.errors import BadFileError
+from pipeline.ledger import find_run
 from pipeline.overlap import OverlappedDoFn
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.progress import PROGRESS
@@ -17,28 +19,37 @@ from pipeline.reading import read_part
 from pipeline.sources.base import Split
 from pipeline.sources.registry import plan_file
 from pipeline.staging import FrameRef, write_frames
+from pipeline.touched import find_touched
 from schemas.series import REJECTED_SCHEMA
 from schemas.views import QUARANTINE
 from transforms.pieces import Cell
 
-REJECTED, TOTALS, PROBLEMS = "rejected", "totals", "problems"
+REJECTED, TOTALS, PROBLEMS, REPEATED = "rejected", "totals", "problems", "repeated"
 
 
 class PlanFiles(OverlappedDoFn):
-    """Path to the parts of the file that workers read; a file that can't be read is a problem or ends the run."""
+    """Path to the parts of the file that workers read; a file that can't be read is a problem or ends the run.
 
-    def __init__(self, context: RunContext, *, skip_bad_files: bool) -> None:
+    A file that a run has taken in before is told with that run, and not read again unless that is forced.
+    """
+
+    def __init__(self, context: RunContext, *, skip_bad_files: bool, force: bool) -> None:
         super().__init__(context.threads)
-        self.context, self.skip_bad_files = context, skip_bad_files
+        self.context, self.skip_bad_files, self.force = context, skip_bad_files, force
 
     def work(self, element: str) -> Sequence[Any]:
         """Check one file's structure and cut it."""
         try:
-            return list(plan_file(element, self.context.read))
+            splits = plan_file(element, self.context.read)
         except BadFileError as error:
             if not self.skip_bad_files:
                 raise
             return [beam.pvalue.TaggedOutput(PROBLEMS, str(error))]
+        if splits and not self.force:
+            digest, name = splits[0].digest, element.rpartition("/")[2]
+            if before := find_run(open_run(self.context).lake, self.context.options, digest, name):
+                return [beam.pvalue.TaggedOutput(REPEATED, (digest, name, before))]
+        return list(splits)
 
 
 class ReadReadings(OverlappedDoFn):
@@ -55,23 +66,35 @@ class ReadReadings(OverlappedDoFn):
         name = element.path.rpartition("/")[2]
         PROGRESS.advance("readings read", part.totals.count("delivered"))
         return [
-            *((tuple(cell), ref) for cell, ref in write_frames(run.staging, part.frames)),
+            *((tuple(cell), (ref,)) for cell, ref in write_frames(run.staging, part.frames)),
             *(beam.pvalue.TaggedOutput(REJECTED, (element.digest, (name, rejected))) for rejected in part.rejected),
             beam.pvalue.TaggedOutput(TOTALS, part.totals),
         ]
 
 
-class FoldCells(OverlappedDoFn):
-    """Cell with its frames to what became of it."""
+class FindTouched(OverlappedDoFn):
+    """Bucket whose reference may have changed to the cells that this touches, without frames."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__(context.threads)
         self.context = context
 
-    def work(self, element: tuple[tuple[int, int], Iterable[FrameRef]]) -> Sequence[Any]:
+    def work(self, element: int) -> Sequence[Any]:
+        """Compare the bucket's reference with the lake's."""
+        return [(tuple(cell), ()) for cell in find_touched(open_run(self.context), element)]
+
+
+class FoldCells(OverlappedDoFn):
+    """Cell with its frames, if any came, to what became of it."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__(context.threads)
+        self.context = context
+
+    def work(self, element: tuple[tuple[int, int], Iterable[Iterable[FrameRef]]]) -> Sequence[Any]:
         """Fold and derive one cell."""
         key, refs = element
-        work = rewrite_cell(open_run(self.context), Cell(*key), refs)
+        work = rewrite_cell(open_run(self.context), Cell(*key), chain.from_iterable(refs))
         PROGRESS.advance("readings written", work.totals.count("after"))
         return [work]
 

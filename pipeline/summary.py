@@ -66,6 +66,13 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
     for name, entry in record["tables"].items():
         tables.add_row(name, *(f"{entry[column]:,}" for column in ("files", "rows", "bytes")))
     console.print(tables)
+    if repeated := record["repeated"]:
+        runs = ", ".join(sorted({entry["run_id"] for entry in repeated}))
+        console.print(
+            f"{len(repeated)} files were ingested before, by {runs}: not read again (--force reads them)",
+            style="yellow",
+            highlight=False,
+        )
     for line in record["skipped"]:
         console.print(f"skipped: {line}", style="yellow", highlight=False)
     began, ended = (datetime.fromisoformat(record[name]) for name in ("started_at", "committed_at"))

@@ -51,9 +51,6 @@ def _totals(lake: Lake, name: str, zone: Zone) -> tuple[int | None, int | None, 
         return None, None, None
     if not lake.has_table(name):
         return 0, 0, 0
-    snapshot = lake.table(name).current_snapshot()
-    summary = snapshot.summary if snapshot else None
-    if summary is None:
-        return 0, 0, 0
-    rows, size, files = (int(summary[f"total-{what}"] or 0) for what in ("records", "files-size", "data-files"))
+    summary = lake.state(name).summary()
+    rows, size, files = (int(summary.get(f"total-{what}", 0)) for what in ("records", "files-size", "data-files"))
     return rows, size, files

@@ -12,13 +12,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.audit import verify_chain
-from pipeline.commit import RUNS
-from pipeline.context import reference_folder
+from pipeline.context import RUNS, reference_folder
 from pipeline.digests import digest_file
 from pipeline.errors import MeterveilError
 from pipeline.findings import Check, Findings
 from pipeline.lake import Lake
-from pipeline.reference import NO_REFERENCE, Snapshot, newest_snapshot, open_snapshot
+from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
 from pipeline.totals import Totals, check_conservation
 from pipeline.verify_cells import CellChecks
 from pipeline.verify_tables import (
@@ -59,7 +58,8 @@ def verify_lake(lake: Lake, plan: Plan) -> Findings:
     intact |= check_data_files(findings, others.values(), history.digests, complete=whole)
     history.check_last(findings["runs"], others)
     references = _check_reference(lake, findings["reference"], recorded)
-    CellChecks(lake, plan, findings, references, history.keys).check_all(others, intact)
+    newest = _choose_reference(findings["reference"], references, history.reference) if whole else None
+    CellChecks(lake, plan, findings, newest, history.keys).check_all(others, intact)
     _check_audit(lake, findings["audit log"])
     _look_for_remains(lake, findings["left over"], tables, metadata, recorded)
     if read_locations(lake, Findings(lake.root)) != locations:
@@ -73,12 +73,14 @@ class _History:
     Attributes:
         digests: of every data file that a record names, by path.
         keys: ids of the keys that runs worked with, that of the last run last.
+        reference: version of the reference that the tables stand by; empty for none.
     """
 
     def __init__(self, records: list[dict[str, Any]]) -> None:
         records.sort(key=lambda record: record["committed_at"])
         self._last = records[-1] if records else {"tables": {}, "data_files": {}}
         self.keys = [record["key_id"] for record in records]
+        self.reference = self._last.get("reference_version") or ""
         self.digests: dict[str, set[str]] = {}
         for record in records:
             for path, digest in record["data_files"].items():
@@ -112,10 +114,10 @@ def _read_history(check: Check, paths: list[str], intact: Container[str]) -> _Hi
     return _History(records)
 
 
-def _check_reference(lake: Lake, check: Check, recorded: Recorded) -> dict[str, Snapshot]:
-    """Check every reference snapshot; gives those that are whole by version, the newest last."""
+def _check_reference(lake: Lake, check: Check, recorded: Recorded) -> dict[str, Snapshot | None]:
+    """Check every reference snapshot; gives them by version, None for those that are damaged."""
     root = reference_folder(lake)
-    whole = {NO_REFERENCE.version: NO_REFERENCE}
+    found: dict[str, Snapshot | None] = {NO_REFERENCE.version: NO_REFERENCE}
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")):
         check.looked_at += 1
         manifest = folder / "manifest.json"
@@ -128,15 +130,15 @@ def _check_reference(lake: Lake, check: Check, recorded: Recorded) -> dict[str, 
             damaged = [manifest.name]
         for name in damaged:
             check.find(folder / name, "missing, or not the bytes that were written")
-        if not damaged:
-            whole[folder.name] = snapshot
-    try:
-        newest = newest_snapshot(root)
-    except (MeterveilError, ValueError):
-        if not check.violations:
-            check.find(root / "CURRENT", "names no snapshot that is here")
-        return whole
-    return {**whole, newest.version: whole.pop(newest.version)} if newest.version in whole else whole
+        found[folder.name] = None if damaged else snapshot
+    return found
+
+
+def _choose_reference(check: Check, references: Mapping[str, Snapshot | None], version: str) -> Snapshot | None:
+    """Find the snapshot that the tables stand by, unless it is damaged."""
+    if version not in references:
+        check.find(f"reference/{version}", "the tables stand by this snapshot, and it is not here")
+    return references.get(version)
 
 
 def _check_audit(lake: Lake, check: Check) -> None:

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from pipeline.cells import READINGS, name_source
 from pipeline.findings import Findings
-from pipeline.iceberg import CurrentFile, is_cell_dataset
 from pipeline.lake import Lake
 from pipeline.reference import Snapshot
+from pipeline.table_state import CurrentFile, is_cell_dataset
 from pipeline.verify_tables import TableFiles
 from transforms.buckets import bucket_of
 from transforms.calendar import local_calendar
@@ -65,14 +65,14 @@ class CellChecks:
         lake: the lake.
         plan: its policy.
         findings: where to tell.
-        references: reference snapshots that are whole, by version; the newest last.
+        reference: the reference snapshot that the tables stand by, or None if it is damaged.
         keys: ids of the keys that runs worked with, the last run's last.
     """
 
     def __init__(
-        self, lake: Lake, plan: Plan, findings: Findings, references: Mapping[str, Snapshot], keys: Sequence[str]
+        self, lake: Lake, plan: Plan, findings: Findings, reference: Snapshot | None, keys: Sequence[str]
     ) -> None:
-        self._findings, self._references, self._keys = findings, references, keys
+        self._findings, self._reference, self._keys = findings, reference, keys
         self._digest = plan.digest
         self._derived = [
             dataset for dataset in plan.datasets.values() if is_cell_dataset(dataset) and dataset.name != READINGS
@@ -151,15 +151,12 @@ class CellChecks:
         return bucket_of(ids.combine_chunks().dictionary, self._buckets)
 
     def _check_occupancy(self, file: CurrentFile, points: pa.Table) -> None:
-        """Check whose each point was, by the reference that the cell was written with."""
-        check = self._findings["occupancy"]
-        version = _footer(file.path).get("meterveil.reference", "")
-        if version != list(self._references)[-1]:
-            check.note(file.path, "of an older reference")
-        if version not in self._references:
+        """Check whose each point is; a cell of an older reference is one that the newer ones did not touch."""
+        check, reference = self._findings["occupancy"], self._reference
+        if reference is None:
             return
         check.looked_at += 1
-        reference, (day, _, bucket) = self._references[version], file.label.partition("/")
+        day, _, bucket = file.label.partition("/")
         ids = points["metering_point_id"].unique()
         first = pc.index_in(ids, points["metering_point_id"].combine_chunks())
         said = join_occupancy(ids, int(day), reference.points(int(bucket)), reference.occupancies(int(bucket)))

@@ -15,8 +15,9 @@ from pyiceberg.table import Table
 from pipeline.digests import digest_file, digests_folder, read_digests
 from pipeline.errors import MeterveilError
 from pipeline.findings import Check, Findings
-from pipeline.iceberg import CurrentFile, current_files, kept_files
+from pipeline.iceberg import current_files, kept_files
 from pipeline.lake import Lake
+from pipeline.table_state import CurrentFile
 from transforms.plan import Zone
 
 ZONES: tuple[Zone, ...] = get_args(Zone)

@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 #: Rows that are made, and encoded, at a time: columns of so many stay in the processor's cache, and the memory of one
 #: block is used again by the next. Three times as fast as a whole cell at a time, and a fraction of its memory.
-BLOCK_ROWS = 1 << 18
+BLOCK_ROWS = 1 << 19
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -138,7 +138,7 @@ OPTIONS = {
         "did you mean 'direction'?",
     ),
     "YAML bomb": (lambda folder, _: {"policy": write(folder / "p.yaml", BOMB)}, "no aliases"),
-    "deep YAML": (lambda folder, _: {"policy": write(folder / "p.yaml", "[" * 5000)}, "no YAML"),
+    "deep YAML": (lambda folder, _: {"policy": write(folder / "p.yaml", "[" * 5000)}, "nested too deep"),
     "no record of runs": (lambda folder, _: policy_without_runs(folder), "operational.runs"),
     "other policy": (
         lambda folder, _: policy_with(folder, "postal_prefix: 3", "postal_prefix: 2"),
@@ -203,6 +203,7 @@ def test_a_copy_of_a_lake_does_not_change_the_lake(retailer, tmp_path):
     ("arguments", "word"),
     [
         (["ingest", "--nothing-such"], "are required"),
+        (["ingest", "--lake", "x", "--keyset", "k", "--kek", "k"], "give --readings, --reference, or both"),
         (["query", "--nothing-such", "1", "--lake", "x", "--role", "r", "--purpose", "p", "SELECT 1"], "nothing-such"),
         (["nothing"], "invalid choice"),
         ([], "are required"),

@@ -33,11 +33,12 @@ def graph(fleet_run):
         reference="",
         snapshots=(),
         read=ReadOptions(),
+        options="",
         threads=1,
     )
     pipeline = beam.Pipeline()
     paths = sorted(str(path) for path in (fleet_run.folder / "readings").iterdir())
-    build_ingest(pipeline, paths, context, CommitRules("ingest", "", 1.0), skip_bad_files=False)
+    build_ingest(pipeline, paths, context, CommitRules("ingest", "", 1.0), skip_bad_files=False, force=False)
     return pipeline.to_runner_api(return_context=True)
 
 

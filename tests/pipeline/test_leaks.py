@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 from privacy_support import PROGRAM, make_fleet, run
 
 from pipeline.commit import CommitRules
-from pipeline.context import RunContext
+from pipeline.context import RunContext, newest_reference
 from pipeline.errors import MeterveilError
 from pipeline.ingest import build_ingest
 from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import open_lake
 from pipeline.leaks import MIN_TOKEN_BYTES, Leak, Tokens, collect_tokens, find_leaks
-from pipeline.reference import newest_snapshot
 from pipeline.sources.base import ReadOptions
 
 #: An id that is also a number, and a name that JSON escapes and the other case hides.
@@ -296,15 +295,16 @@ def graph_of(retailer, **changes) -> list[bytes]:
         policy=str(lake.stored_policy()),
         keyset=str(retailer.folder / "keyset.json"),
         kek=str(retailer.folder / "kek.bin"),
-        reference=newest_snapshot(lake.operational / "reference").version,
+        reference=newest_reference(lake).version,
         snapshots=(),
         read=ReadOptions(),
+        options="",
         threads=1,
     )
     pipeline = beam.Pipeline(runner="FnApiRunner")
     rules = CommitRules("ingest", datetime.now(UTC).isoformat(), 1.0)
     build_ingest(
-        pipeline, [str(p) for p in retailer.readings], replace(context, **changes), rules, skip_bad_files=False
+        pipeline, [str(p) for p in retailer.readings], replace(context, **changes), rules, skip_bad_files=False, force=False
     )
     texts = unpack_graph(pipeline.to_runner_api().SerializeToString())
     assert sum(b"20260330T040000Z-0123abcd" in text for text in texts) >= 5, "the state of the steps is searched"

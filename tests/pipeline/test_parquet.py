@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_lake import ANALYTICS, CELL, CUSTOMERS, DAY, OPERATIONAL, reading_rows
 
 from pipeline.errors import MeterveilError
-from pipeline.parquet import name_data_file, parse_label, write_data_file
+from pipeline.labels import name_data_file, parse_label
+from pipeline.parquet import write_data_file
 from schemas.series import MAX_ENERGY
 from schemas.views import ENERGY
 from transforms.decimals import as_decimal

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import read_feed
-from pipeline.reference import NO_REFERENCE, Snapshot, build_snapshot, newest_snapshot, open_snapshot
+from pipeline.reference import NO_REFERENCE, Snapshot, build_snapshot, open_snapshot
 from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, REFERENCE_FEEDS, SITES_SCHEMA
 from transforms.buckets import bucket_of
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA
@@ -221,17 +221,6 @@ def test_the_same_input_gives_the_same_version_and_is_not_built_again(tmp_path: 
     assert build_snapshot(source, root, 2).version != first.version
 
 
-def test_the_newest_is_the_last_one_asked_for_whatever_the_clock_says(tmp_path: Path) -> None:
-    source, root = _write(tmp_path / "in", _FEEDS), tmp_path / "lake"
-    assert newest_snapshot(root) == NO_REFERENCE
-    first = build_snapshot(source, root, 2)
-    second = build_snapshot(source, root, 4)
-    os.utime(root / second.version, (0, 0))
-    assert newest_snapshot(root) == second
-    assert build_snapshot(source, root, 2) == newest_snapshot(root) == first
-    assert open_snapshot(root, second.version) == second
-
-
 def test_no_reference_knows_nothing() -> None:
     assert NO_REFERENCE.points(7).equals(SITES_SCHEMA.empty_table())
     assert NO_REFERENCE.occupancies(7).equals(CONTRACTS_SCHEMA.empty_table())
@@ -261,7 +250,7 @@ def test_only_the_owner_can_read_and_nothing_is_left_over(tmp_path: Path) -> Non
         snapshot = build_snapshot(_write(tmp_path / "in", _FEEDS), root, 2)
     finally:
         os.umask(old)
-    assert {path.name for path in root.iterdir()} == {snapshot.version, "CURRENT"}
+    assert {path.name for path in root.iterdir()} == {snapshot.version}
     for path in (root, *root.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
@@ -386,7 +375,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, keep: float) -
     path.write_bytes(whole[: int(len(whole) * keep) if keep == 0.5 else int(keep)])
     with pytest.raises(BadFileError, match=f"contracts{suffix}: can't be read as {suffix[1:]}"):
         build_snapshot(tmp_path, tmp_path / "lake", 2)
-    assert newest_snapshot(tmp_path / "lake") == NO_REFERENCE
+    assert list((tmp_path / "lake").iterdir()) == []
 
 
 def test_a_folder_without_sites_or_with_a_feed_twice_is_refused(tmp_path: Path) -> None:
@@ -411,5 +400,5 @@ def test_a_snapshot_that_another_run_made_meanwhile_is_taken(tmp_path: Path, mon
     monkeypatch.setattr(Path, "rename", late)
     snapshot = build_snapshot(source, root, 2)
     assert snapshot.find_damage() == []
-    assert {path.name for path in root.iterdir()} == {snapshot.version, "CURRENT"}
+    assert {path.name for path in root.iterdir()} == {snapshot.version}
     assert pc.sum(pa.array([snapshot.points(bucket).num_rows for bucket in range(2)])).as_py() == 30

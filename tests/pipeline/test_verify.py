@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from privacy_support import make_fleet, run
 
-from pipeline.commit import RUNS
+from pipeline.context import RUNS, newest_reference
 from pipeline.findings import Findings
 from pipeline.iceberg import current_files
 from pipeline.lake import open_lake
 from pipeline.policy_file import load_policy
-from pipeline.reference import newest_snapshot
 from pipeline.verify import verify_lake
 from pipeline.verify_cells import CellChecks
 from pipeline.verify_tables import TableFiles
@@ -124,7 +123,6 @@ DAMAGE = {
     "operational/runs/metadata/00002-*.json": "metadata",
     "operational/reference/*/points-*.arrow": "reference",
     "operational/reference/*/manifest.json": "reference",
-    "operational/reference/CURRENT": "reference",
     "operational/digests/*.json": "digests",
     "operational/audit.jsonl": "audit log",
 }
@@ -139,9 +137,7 @@ def test_damage_is_found_where_it_is_and_nowhere_else(lake, pattern, kind):
     assert found(verify(lake)) == [(DAMAGE[pattern], shown(lake, path))]
 
 
-@pytest.mark.parametrize(
-    "pattern", [p for p in DAMAGE if "digests" not in p and "audit" not in p and "CURRENT" not in p]
-)
+@pytest.mark.parametrize("pattern", [p for p in DAMAGE if "digests" not in p and "audit" not in p])
 def test_a_missing_file_is_found(lake, pattern):
     path = files(lake, pattern)[0]
     path.unlink()
@@ -208,15 +204,14 @@ def test_a_lake_without_runs_is_clean(tmp_path, whole):
 # Rows: files that say of themselves that all is well.
 
 
-def check_cells(lake) -> Findings:
+def check_cells(lake, reference=None) -> Findings:
     """The checks of rows alone, with every file taken for what was written."""
     findings = Findings(lake.root)
     plan = load_policy(lake.stored_policy())
     tables = {name: TableFiles(tuple(current_files(lake.table(name)))) for name in plan.datasets if name != RUNS}
-    newest = newest_snapshot(lake.operational / "reference")
     key = lake.table(RUNS).scan(selected_fields=("key_id",)).to_arrow()["key_id"][0].as_py()
     intact = {file.path for table in tables.values() for file in table.current}
-    CellChecks(lake, plan, findings, {newest.version: newest}, [key]).check_all(tables, intact)
+    CellChecks(lake, plan, findings, reference or newest_reference(lake), [key]).check_all(tables, intact)
     return findings
 
 
@@ -305,18 +300,19 @@ def test_another_customer_than_the_references_is_found(lake):
     assert found(check_cells(lake)) == [("occupancy", shown(lake, path))]
 
 
-def test_cells_of_an_older_reference_are_told_and_break_no_rule(whole, lake):
-    customers = whole.folder / "fleet" / "reference" / "customers.parquet"
-    content = customers.read_bytes()
-    pq.write_table(pq.read_table(customers).slice(0, 30), customers)
+def test_every_cell_is_as_the_newest_reference_says_whichever_it_was_written_by(whole, lake):
+    before = newest_reference(lake)
+    contracts = whole.folder / "fleet" / "reference" / "contracts.parquet"
+    content = contracts.read_bytes()
+    pq.write_table(pq.read_table(contracts).slice(30), contracts)
     try:
         assert whole.ingest(whole.readings[0]).code == 0
     finally:
-        customers.write_bytes(content)
+        contracts.write_bytes(content)
     findings = verify(lake)
     assert found(findings) == []
-    assert findings["occupancy"].notes == 4, "no row changed, so no cell was written by the new reference"
-    assert findings["occupancy"].looked_at == 4, "each is checked by its own"
+    assert findings["occupancy"].looked_at == 4
+    assert check_cells(lake, before)["occupancy"].violations
 
 
 def test_a_derived_file_without_a_cell_or_the_other_way_round_is_found(lake):
@@ -325,9 +321,9 @@ def test_a_derived_file_without_a_cell_or_the_other_way_round_is_found(lake):
     for table, shorter in (("analytics.daily", 1), ("operational.readings", 3)):
         findings = Findings(lake.root)
         fewer = tables | {table: TableFiles(tables[table].current[1:])}
-        CellChecks(lake, plan, findings, {}, []).check_all(fewer, set())
+        CellChecks(lake, plan, findings, None, []).check_all(fewer, set())
         assert findings["in step"].violations == shorter == findings.violations
     doubled = tables | {"analytics.daily": TableFiles(tables["analytics.daily"].current * 2)}
     findings = Findings(lake.root)
-    CellChecks(lake, plan, findings, {}, []).check_all(doubled, set())
+    CellChecks(lake, plan, findings, None, []).check_all(doubled, set())
     assert findings.violations == 0, "the very same entry is one file"

@@ -1,0 +1,37 @@
+"""Names of data files: what a file holds, whose run it is of, and something random."""
+
+import secrets
+from datetime import date, timedelta
+from pathlib import PurePath
+
+from pipeline.errors import MeterveilError
+
+_EPOCH = date(1970, 1, 1)
+_PARTITION = "local_date="
+
+
+def name_data_file(label: str, mark: str = "") -> str:
+    """Make a new, unique name for a label's file, relative to the table's ``data`` folder.
+
+    ``20541/00007`` gives ``local_date=2026-03-29/00007-<mark><random>.parquet``, ``00007`` the same without a folder.
+    The mark, without dashes, is common to the files of a run.
+    """
+    day, _, stem = label.rpartition("/")
+    folder = f"{_PARTITION}{_EPOCH + timedelta(days=int(day))}/" if day else ""
+    return f"{folder}{stem}-{mark}{secrets.token_hex(8)}.parquet"
+
+
+def parse_label(path: str) -> tuple[str, int | None]:
+    """Read label and local date (days since 1970-01-01, None where there is none) back from a data file's path.
+
+    Raises:
+        MeterveilError: the name was not made by ``name_data_file``.
+    """
+    pure = PurePath(path)
+    stem, dash, _ = pure.stem.rpartition("-")
+    if not dash or pure.suffix != ".parquet":
+        raise MeterveilError("not a data file of meterveil", where=path, remedy="keep other writers out of the lake")
+    if not pure.parent.name.startswith(_PARTITION):
+        return stem, None
+    day = (date.fromisoformat(pure.parent.name.removeprefix(_PARTITION)) - _EPOCH).days
+    return f"{day}/{stem}", day
