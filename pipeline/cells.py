@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from pipeline.context import OpenRun
 from pipeline.parquet import DataFile, write_data_file
-from pipeline.staging import FrameRef, read_frames
+from pipeline.staging import FrameRef, read_frames, write_frames
 from pipeline.table_state import CurrentFile
 from pipeline.totals import Totals
 from transforms.calendar import to_date
+from transforms.changes import compare_days
 from transforms.decimals import as_int64_units
 from transforms.derive import Points, derive, view_daily, view_readings
 from transforms.fold import CellGrids, fold
@@ -46,6 +47,7 @@ class CellWork:
         bucket: bucket of metering points.
         base: path of the operational file that the frames were folded into; empty where the cell was new.
         frames: where the cell's frames stand in the run's staging folder, to fold them again.
+        changes: where it stands in that folder whose day the run changed (``transforms.changes``), if any.
         files: every file that was written; none where all came out as it was.
         totals: exact totals of the cell.
     """
@@ -54,6 +56,7 @@ class CellWork:
     bucket: int
     base: str
     frames: tuple[FrameRef, ...]
+    changes: tuple[FrameRef, ...]
     files: tuple[DataFile, ...]
     totals: Totals
 
@@ -83,15 +86,27 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     rows = view_readings(grids, points, run.calendar, _sources(run.datasets("readings")))
     dataset = run.plan.datasets[READINGS]
     files = []
+    changes: tuple[FrameRef, ...] = ()
     path = path_of(replaced)
     state = _State(derive(dataset, rows, _no_subkeys))
     if base is None or not _same_rows(base, state):
         path = run.new_data_path(dataset, label)
         state = _State(derive(dataset, rows, _no_subkeys))
         files.append(write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id)))
+        if base is not None and run.datasets("changes"):
+            changes = _stage_changes(run, cell, compare_days(base, grids))
     files += _derive_cell(run, cell, grids, points, rows, name_source(path))
     totals = Totals.of_fold(tally, state.rows, state.energy, changed=bool(files))
-    return CellWork(*cell, path_of(replaced), refs, tuple(files), totals)
+    return CellWork(*cell, path_of(replaced), refs, changes, tuple(files), totals)
+
+
+def _stage_changes(run: OpenRun, cell: Cell, changed: pa.Table) -> tuple[FrameRef, ...]:
+    """Keep what a cell's correction changed until the commit, which writes one file of all cells."""
+    if not len(changed):
+        return ()
+    dates = pa.array(np.full(len(changed), cell.local_date, np.int32)).view(pa.date32())
+    [frame] = changed.append_column("local_date", dates).combine_chunks().to_batches()
+    return tuple(ref for _, ref in write_frames(run.staging, [(cell, frame)]))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The commit: one step, on exact totals, all tables or none, the run's own record last."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from pipeline.lake import Lake
 from pipeline.lease import check_lease
 from pipeline.ledger import record_inputs
 from pipeline.parquet import DataFile, write_data_file
+from pipeline.staging import read_frames
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
 from transforms.plan import Dataset, Plan
@@ -94,6 +95,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         _check_rows(run, outcome.written, totals)
         _check_quarantined(totals, rules.max_quarantined)
         run.lake.store_policy(run.policy_text)
+        outcome = replace(outcome, others=[*outcome.others, *_write_changes(run, outcome.cells)])
         record = _write_record(run, _describe_run(run, outcome, totals, rules))
         changes = _list_changes(run, [*outcome.written, record])
         key = run.keyset.primary.info.id
@@ -218,6 +220,19 @@ def _describe_run(run: OpenRun, outcome: RunOutcome, totals: Totals, rules: Comm
         "tables": tables,
         "data_files": {file.path: file.sha256 for file in outcome.written},
     }
+
+
+def _write_changes(run: OpenRun, cells: Sequence[CellWork]) -> Iterator[DataFile]:
+    """Write what the run's corrections changed: one file of all cells, in each dataset of the view."""
+    refs = [ref for work in sorted(cells, key=lambda work: work.cell) for ref in work.changes]
+    if not refs:
+        return
+    rows = pa.Table.from_batches(read_frames(run.staging, refs))
+    rows = rows.append_column("run_id", pa.repeat(run.context.run_id, len(rows)))
+    for dataset in run.datasets("changes"):
+        columns = {column.name: rows[column.source] for column in dataset.columns}
+        path = run.new_data_path(dataset, run.context.run_id)
+        yield write_data_file([pa.table(columns)], dataset, path, run.footer(dataset, run.context.run_id))
 
 
 def _write_record(run: OpenRun, record: dict[str, object]) -> DataFile:

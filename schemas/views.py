@@ -179,13 +179,31 @@ RUNS = _view(
     ),
 )
 
+#: One row per metering point, product and local date whose energy a run changed after it had been delivered.
+CHANGES = _view(
+    Field("metering_point_id", pa.string(), True, "direct_identifier", "metering point (GSRN), canonical text"),
+    Field("product", pa.string(), True, "technical", "product id; 8716867000030 is active energy"),
+    Field("local_date", pa.date32(), True, "technical", "local date, in the lake's time zone"),
+    Field("energy_before", ENERGY_SUM, False, "usage", "energy of the day in kWh before the run; null without a value"),
+    Field("energy_after", ENERGY_SUM, False, "usage", "energy of the day in kWh after the run; null without a value"),
+    Field("run_id", pa.string(), True, "technical", "the run that changed it"),
+)
+
 VIEWS: dict[str, dict[str, Field]] = {
     "readings": READINGS,
     "daily": DAILY,
     "customers": CUSTOMERS,
     "quarantine": QUARANTINE,
+    "changes": CHANGES,
     "runs": RUNS,
 }
 
 #: How the files of a view are laid out: per cell, per bucket of an entity, per input file, or as a log.
-VIEW_KINDS = {"readings": "cell", "daily": "cell", "customers": "entity", "quarantine": "input", "runs": "log"}
+VIEW_KINDS = {
+    "readings": "cell",
+    "daily": "cell",
+    "customers": "entity",
+    "quarantine": "input",
+    "changes": "log",
+    "runs": "log",
+}

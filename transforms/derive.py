@@ -200,5 +200,3 @@ def _sort_by(name: str, rows: Rows) -> Rows:
 
 def _plain(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-

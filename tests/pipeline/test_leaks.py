@@ -304,7 +304,12 @@ def graph_of(retailer, **changes) -> list[bytes]:
     pipeline = beam.Pipeline(runner="FnApiRunner")
     rules = CommitRules("ingest", datetime.now(UTC).isoformat(), 1.0)
     build_ingest(
-        pipeline, [str(p) for p in retailer.readings], replace(context, **changes), rules, skip_bad_files=False, force=False
+        pipeline,
+        [str(p) for p in retailer.readings],
+        replace(context, **changes),
+        rules,
+        skip_bad_files=False,
+        force=False,
     )
     texts = unpack_graph(pipeline.to_runner_api().SerializeToString())
     assert sum(b"20260330T040000Z-0123abcd" in text for text in texts) >= 5, "the state of the steps is searched"
