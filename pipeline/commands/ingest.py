@@ -1,0 +1,98 @@
+"""``meterveil ingest``: readings and reference into a lake."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.commands.shared import EPILOG, add_json, as_share
+from pipeline.errors import MeterveilError
+from pipeline.imports import quick_imports
+
+
+def describe(commands: Any) -> None:
+    """Describe the command and its options."""
+    command = commands.add_parser(
+        "ingest",
+        help="read readings and reference, write every table of the policy",
+        description="Reads readings, joins them to contracts, and writes every table of the policy in one commit.",
+        epilog=f"Further options go to Beam. {EPILOG}",
+    )
+    command.add_argument(
+        "--readings", nargs="+", default=[], metavar="FILE", help="files or quoted patterns; none for a reference alone"
+    )
+    command.add_argument("--reference", type=Path, help="folder of sites, contracts, customers (default: the lake's)")
+    command.add_argument("--lake", type=Path, required=True, help="the lake; made if it is not there")
+    command.add_argument("--policy", type=Path, help="policy file (default: the lake's, else the one of meterveil)")
+    command.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
+    command.add_argument("--format", help="format of the readings (default: found from the content)")
+    command.add_argument("--mapping", type=Path, help="mapping file of a delimited format")
+    command.add_argument("--registered-at", metavar="TIME", help="where a format has none: a time, now, or file-name")
+    command.add_argument("--metering-point", metavar="ID", help="id for files whose id column is blank or 0")
+    command.add_argument("--time-zone", help="of a new lake (Europe/Helsinki)")
+    command.add_argument("--buckets", type=int, help="of a new lake: a power of two")
+    command.add_argument("--skip-bad-files", action="store_true", help="list files that can't be read, and go on")
+    command.add_argument("--force", action="store_true", help="read files again that were ingested before")
+    command.add_argument(
+        "--max-quarantined", type=as_share, default=1.0, metavar="SHARE", help="stop above, such as 1%%"
+    )
+    command.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
+    command.add_argument("--runner", default="DirectRunner", help="DirectRunner: in this process, on all cores")
+    command.add_argument("--run-record", type=Path, metavar="FILE", help="also write the run record there, as JSON")
+    add_json(command)
+    command.set_defaults(run=_ingest, parser=command, beam_options=[])
+
+
+def _ingest(arguments: argparse.Namespace) -> None:
+    with quick_imports():
+        from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
+        from pipeline.sources.base import ReadOptions
+        from pipeline.summary import print_description, print_record, show_progress
+
+    if fault := find_option_fault(arguments.beam_options):
+        arguments.parser.error(fault)
+    if not arguments.readings and not arguments.reference:
+        arguments.parser.error("give --readings, --reference, or both")
+    if arguments.run_record and (not arguments.run_record.parent.is_dir() or arguments.run_record.is_dir()):
+        raise MeterveilError("can't be written", where=str(arguments.run_record), remedy="name a file in a folder")
+    request = IngestRequest(
+        readings=arguments.readings,
+        lake=arguments.lake,
+        keyset=arguments.keyset,
+        kek=arguments.kek,
+        reference=arguments.reference,
+        policy=arguments.policy,
+        time_zone=arguments.time_zone,
+        buckets=arguments.buckets,
+        read=ReadOptions(
+            registered_at=arguments.registered_at,
+            metering_point=arguments.metering_point,
+            mapping=str(arguments.mapping) if arguments.mapping else None,
+            format=arguments.format,
+        ),
+        skip_bad_files=arguments.skip_bad_files,
+        force=arguments.force,
+        max_quarantined=arguments.max_quarantined,
+        runner=arguments.runner,
+        beam_options=arguments.beam_options,
+    )
+    if arguments.dry_run:
+        description = describe_ingest(request)
+        if arguments.json:
+            print(json.dumps(description, indent=2))
+        else:
+            print_description(description, Console(soft_wrap=True))
+        return
+    started = time.monotonic()
+    with show_progress("ingesting"):
+        record = run_ingest(request)
+    if arguments.run_record:
+        arguments.run_record.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(record, indent=2))
+    else:
+        print_record(record, Console(soft_wrap=True), started)

@@ -1,0 +1,88 @@
+"""``meterveil init``, ``tables`` and ``verify``: the lake itself."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.commands.shared import add_json, open_lake_and_plan, print_rows
+from pipeline.errors import MeterveilError
+
+
+def describe(commands: Any) -> None:
+    """Describe the commands and their options."""
+    _describe_init(commands)
+    _describe_tables(commands)
+    _describe_verify(commands)
+
+
+def _describe_init(commands: Any) -> None:
+    command = commands.add_parser("init", help="make a lake; the first ingest does it too")
+    command.add_argument("--lake", type=Path, required=True, help="folder to make")
+    command.add_argument("--time-zone", default="Europe/Helsinki", help="of its local days (Europe/Helsinki)")
+    command.add_argument("--buckets", type=int, required=True, help="a power of two; about one per 100,000 points")
+    command.set_defaults(run=_init, parser=command)
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from pipeline.lake import create_lake
+
+    lake = create_lake(arguments.lake, time_zone=arguments.time_zone, bucket_count=arguments.buckets)
+    print(f"lake at {lake.root}: {lake.settings.bucket_count} buckets, {lake.settings.time_zone}")
+
+
+def _describe_tables(commands: Any) -> None:
+    command = commands.add_parser("tables", help="list the tables of a lake, and what a role may read")
+    command.add_argument("--lake", type=Path, required=True, help="the lake, or its analytics folder alone")
+    command.add_argument("--role", help="tell which tables this role may read")
+    add_json(command)
+    command.set_defaults(run=_tables, parser=command)
+
+
+def _tables(arguments: argparse.Namespace) -> None:
+    from pipeline.tables import list_tables
+
+    lake, plan = open_lake_and_plan(arguments)
+    rows = [
+        {
+            "table": info.name,
+            "rows": info.rows,
+            "bytes": info.bytes,
+            "files": info.files,
+            "audience": ", ".join(info.audience),
+            "purposes": ", ".join(info.purposes),
+            **({} if info.readable is None else {"readable": info.readable}),
+        }
+        for info in list_tables(lake, plan, arguments.role)
+    ]
+    print_rows(rows, as_json=arguments.json)
+
+
+def _describe_verify(commands: Any) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check that a lake is as it was written; changes nothing",
+        description="Checks every file against its digest, and every table against what it derives from. Changes "
+        "nothing. What runs that died left over is shown and breaks no rule.",
+        epilog="Exit code 0: clean. 1: something was found, or the lake can't be verified. 2: wrong usage.",
+    )
+    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    add_json(command)
+    command.set_defaults(run=_verify, parser=command)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from pipeline.summary import print_findings
+    from pipeline.verify import verify_lake
+
+    findings = verify_lake(*open_lake_and_plan(arguments))
+    if arguments.json:
+        print(json.dumps(findings.describe(), indent=2))
+    else:
+        print_findings(findings, Console(soft_wrap=True))
+    if findings.violations:
+        raise MeterveilError(
+            f"{findings.violations} violations", where=str(arguments.lake), remedy="restore what is damaged from a copy"
+        )

@@ -1,0 +1,69 @@
+"""What the commands share: how they parse, open a lake and show rows."""
+
+import argparse
+import json
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.imports import quick_imports
+
+#: Width of tables that no terminal shows: nothing is cut.
+_UNBOUNDED = 100_000
+EPILOG = "Exit code 0: done. 1: failed, with the reason in one line. 2: wrong usage."
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, then where to find help."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Offer the machine-readable result."""
+    command.add_argument("--json", action="store_true", help="machine-readable result on standard output")
+
+
+def as_share(text: str) -> float:
+    """Read a share: a number from 0 to 1, or a percentage."""
+    with suppress(ValueError):
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        if 0 <= value <= 1:
+            return value
+    raise argparse.ArgumentTypeError("a share between 0 and 1, or a percentage")
+
+
+def open_lake_and_plan(arguments: argparse.Namespace) -> Any:
+    """Open the lake that the arguments name, with its own policy."""
+    with quick_imports():
+        from pipeline.lake import open_lake
+        from pipeline.policy_file import DEFAULT_POLICY, load_policy
+
+    lake = open_lake(arguments.lake)
+    # Never a policy that the caller names: it could grant anything.
+    return lake, load_policy(lake.stored_policy() or DEFAULT_POLICY)
+
+
+def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Show rows of like keys as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table()
+    for name, value in (rows[0] if rows else {}).items():
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_as_cell(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
+
+
+def _as_cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
