@@ -24,8 +24,8 @@ from schemas.status import Status
 from transforms.calendar import local_calendar, to_day
 from transforms.coarsen import sum_days
 from transforms.derive import Points, derive, view_readings
-from transforms.fold import CellGrids, fold
-from transforms.grid import DayGrid, Superseded
+from transforms.fold import fold
+from transforms.grid import CellGrids, DayGrid, Superseded
 from transforms.occupancy import Occupancy, join_occupancy
 from transforms.pieces import locate, split_by_cell
 from transforms.pseudonym import derive_subkey, pseudonymise
@@ -83,7 +83,7 @@ def cell(folder: Path) -> Cell:
     *first, again, corrected = sorted((folder / "workload" / "readings").iterdir())
     series = [gather_series(paths) for paths in (first, [again, corrected])]
     frames = [frame for batch in series for _, frame in split_by_cell(batch, locate(batch, CALENDAR), 1)]
-    grids, _ = fold(frames[:1], None, LOCAL_DATE, CALENDAR)
+    grids, _ = fold(frames[:1], [], LOCAL_DATE, CALENDAR)
     reference = tuple(
         pq.read_table(folder / "workload" / "reference" / f"{name}.parquet") for name in ("sites", "contracts")
     )
@@ -129,11 +129,11 @@ def test_split_by_cell(cell: Cell, measure: Measure) -> None:
 
 
 def test_fold_whole_day(cell: Cell, measure: Measure) -> None:
-    measure(cell.readings, "reading", fold, cell.frames[:1], None, LOCAL_DATE, CALENDAR)
+    measure(cell.readings, "reading", fold, cell.frames[:1], [], LOCAL_DATE, CALENDAR)
 
 
 def test_fold_2_percent_again(cell: Cell, measure: Measure) -> None:
-    _, tally = measure(count_readings(cell.frames), "reading", fold, cell.frames, None, LOCAL_DATE, CALENDAR)
+    _, tally = measure(count_readings(cell.frames), "reading", fold, cell.frames, [], LOCAL_DATE, CALENDAR)
     assert tally.superseded.counts["older"] == count_readings(cell.frames[1:])
 
 

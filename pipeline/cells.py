@@ -1,8 +1,9 @@
 """The work on one cell: fold what arrived into what is there, derive every dataset, write the files that change."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +15,17 @@ from pipeline.parquet import DataFile, write_data_file
 from pipeline.staging import FrameRef, read_frames, write_frames
 from pipeline.table_state import CurrentFile
 from pipeline.totals import Totals
-from transforms.calendar import to_date
+from transforms.calendar import LocalCalendar, to_date
 from transforms.changes import compare_days
 from transforms.decimals import as_int64_units
 from transforms.derive import Points, derive, view_daily, view_readings
-from transforms.fold import CellGrids, fold
+from transforms.fold import fold
+from transforms.grid import CellGrids
 from transforms.occupancy import contracted_points, join_occupancy
 from transforms.pieces import Cell
 from transforms.plan import Dataset
 from transforms.rows import Rows, repeat_runs
+from transforms.state import RIVAL_COLUMNS, STATE_COLUMNS, frame_rows
 
 #: The dataset that holds the state of every cell.
 READINGS = "operational.readings"
@@ -80,7 +83,7 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     """
     label, refs = label_of(cell), tuple(refs)
     replaced = run.current[READINGS].get(label)
-    base = None if replaced is None else _read_base(replaced.path)
+    base = [] if replaced is None else _read_state(replaced.path, cell.local_date, run.calendar)
     grids, tally = fold(read_frames(run.staging, refs), base, cell.local_date, run.calendar)
     points = find_points(run, cell, grids.ids, silent=bool(run.datasets("daily")))
     rows = view_readings(grids, points, run.calendar, _sources(run.datasets("readings")))
@@ -89,12 +92,12 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     changes: tuple[FrameRef, ...] = ()
     path = path_of(replaced)
     state = _State(derive(dataset, rows, _no_subkeys))
-    if base is None or not _same_rows(base, state):
+    if replaced is None or not _same_rows(replaced.path, dataset, state):
         path = run.new_data_path(dataset, label)
         state = _State(derive(dataset, rows, _no_subkeys))
         files.append(write_data_file(state, dataset, path, run.footer(dataset, run.context.run_id)))
-        if base is not None and run.datasets("changes"):
-            changes = _stage_changes(run, cell, compare_days(base, grids))
+        if replaced is not None and run.datasets("changes"):
+            changes = _stage_changes(run, cell, compare_days(tally.days_before, grids))
     files += _derive_cell(run, cell, grids, points, rows, name_source(path))
     totals = Totals.of_fold(tally, state.rows, state.energy, changed=bool(files))
     return CellWork(*cell, path_of(replaced), refs, changes, tuple(files), totals)
@@ -124,12 +127,22 @@ class _State:
             yield block
 
 
-def _read_base(path: str) -> pa.Table:
-    """Read the current rows of a cell, text as dictionaries."""
+def _read_state(path: str, local_date: int, calendar: LocalCalendar) -> list[pa.RecordBatch]:
+    """Read the current rows of a cell as frames, block by block."""
+    day_start = int(calendar.start_of(np.array([local_date]))[0])
+    return [
+        frame_rows(block, day_start) for block in _read_blocks(path, [*STATE_COLUMNS, *RIVAL_COLUMNS]) if len(block)
+    ]
+
+
+def _read_blocks(path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read columns of a data file as it was written, row group by row group, text as dictionaries."""
     with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-    text = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
-    return pq.read_table(path, partitioning=None, read_dictionary=text).unify_dictionaries()
+        schema, metadata = file.schema_arrow, file.metadata
+    text = [name for name in columns if pa.types.is_string(schema.field(name).type)]
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=text, pre_buffer=False) as file:
+        for number in range(metadata.num_row_groups):
+            yield file.read_row_group(number, columns, use_threads=False)
 
 
 def find_points(run: OpenRun, cell: Cell, ids: pa.Array, *, silent: bool) -> Points:
@@ -186,15 +199,17 @@ def _sources(datasets: Iterable[Dataset]) -> set[str]:
     return {name for dataset in datasets for name in [*dataset.where, *(column.source for column in dataset.columns)]}
 
 
-def _same_rows(base: pa.Table, state: Iterable[pa.Table]) -> bool:
+def _same_rows(path: str, dataset: Dataset, state: _State) -> bool:
     """Tell whether a cell's rows come out as they were; looks no further than the first block that differs."""
-    begin = 0
-    for block in state:
-        before = base.slice(begin, len(block))
-        begin += len(block)
-        if len(before) < len(block) or not all(_same_values(before[name], block[name]) for name in block.column_names):
-            return False
-    return begin == len(base)
+    columns = [column.name for column in dataset.columns]
+    blocks = zip_longest(_read_blocks(path, columns), state)
+    return all(
+        before is not None
+        and after is not None
+        and len(before) == len(after)
+        and all(_same_values(before[name], after[name]) for name in columns)
+        for before, after in blocks
+    )
 
 
 def _same_values(before: pa.ChunkedArray, after: pa.ChunkedArray) -> bool:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.series import ACTIVE_ENERGY, DAY_S
 from schemas.status import STATUS_WORDS, Status
 from transforms.calendar import LocalCalendar
-from transforms.fold import CellGrids
+from transforms.grid import CellGrids
 from transforms.rows import Rows
 
 Ints = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ from transforms.checks import check_grid
 from transforms.coarsen import sum_days
 from transforms.columns import apply_rule
 from transforms.decimals import as_decimal
-from transforms.fold import CellGrids
+from transforms.grid import CellGrids
 from transforms.gsrn import check_gsrn
 from transforms.occupancy import Occupancy
 from transforms.plan import Column, Dataset, Keep, Pseudonymise

@@ -1,12 +1,14 @@
-"""The day grid: the readings of one cell at one product and resolution, as arrays of points by slots."""
+"""The day grids of a cell: its readings at one product and resolution each, as arrays of points by slots."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from schemas.flags import Flag
+from transforms.calendar import LocalCalendar
 
 Ints = npt.NDArray[np.int64]
 
@@ -108,3 +110,50 @@ class DayGrid:
             # A later registration leaves an earlier conflict behind; what the rival is, it does not change.
             flat_flags[at[wins & ~conflict]] &= ~np.int32(Flag.CONFLICTING_DUPLICATE)
             flat_flags[at[conflict]] |= np.int32(Flag.CONFLICTING_DUPLICATE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellGrids:
+    """The readings of one cell.
+
+    Attributes:
+        local_date: days since 1970-01-01.
+        ids: sorted distinct metering points (string): the rows of every grid.
+        grids: (product, resolution in seconds) to the grid.
+        places: where each grid begins in the flat arrays.
+        times: sorted distinct int64 µs, registration time by rank.
+        energy, status, registered: flat; the grids, one after the other, are views of them.
+    """
+
+    local_date: int
+    ids: pa.Array
+    grids: dict[tuple[str, int], DayGrid]
+    places: dict[tuple[str, int], int]
+    times: Ints
+    energy: Ints
+    status: npt.NDArray[np.int8]
+    registered: npt.NDArray[np.int32]
+
+    @classmethod
+    def empty(
+        cls,
+        local_date: int,
+        ids: pa.Array,
+        points: Mapping[tuple[str, int], Ints],
+        times: Ints,
+        calendar: LocalCalendar,
+    ) -> "CellGrids":
+        """Make an empty grid for every product and resolution; ``points`` has the rows of each, ascending."""
+        slots = {key: calendar.slots_of(local_date, key[1]) for key in points}
+        ends = np.cumsum([len(points[key]) * slots[key] for key in points], dtype=np.int64).tolist()
+        places = dict(zip(points, [0, *ends], strict=False))
+        count = ends[-1] if ends else 0
+        flat = np.zeros(count, np.int64), np.full(count, ABSENT), np.zeros(count, np.int32)
+
+        def view(key: tuple[str, int]) -> DayGrid:
+            shape = (len(points[key]), slots[key])
+            stretch = slice(places[key], places[key] + shape[0] * shape[1])
+            energy, status, registered = (array[stretch].reshape(shape) for array in flat)
+            return DayGrid(points[key], energy, status, registered)
+
+        return cls(local_date, ids, {key: view(key) for key in points}, places, times, *flat)

@@ -11,8 +11,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: What a point that the reference does not know is taken for.
 _DEFAULT_DIRECTION = "consumption"
-#: The contract that counts, of several that cover a day, is the last in this order.
-_PRECEDENCE = [("signed_at", "ascending"), ("contract_id", "ascending")]
+#: The contract that counts, of several that cover a day, is the last in this order, whatever that of the rows is.
+_PRECEDENCE = [("signed_at", "ascending"), ("contract_id", "ascending"), ("customer_id", "ascending")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ class Occupancy:
 def join_occupancy(ids: pa.Array, local_date: int, points: pa.Table, occupancies: pa.Table) -> Occupancy:
     """Look up metering points and the contracts that cover them on a local day.
 
-    A contract covers the days ``valid_from <= day < valid_to`` (null: open). Of several the later signed one counts,
-    at the same time the greater ``contract_id``. A contract counts also at a point that ``points`` lacks.
+    A contract covers the days ``valid_from <= day < valid_to`` (null: open). Of several the later signed one counts, at
+    the same time the greater ``contract_id``, then the greater ``customer_id``. A contract counts also at a point that
+    ``points`` lacks.
 
     Args:
         ids: distinct metering point ids, strings.

@@ -14,8 +14,7 @@ from schemas.status import STATUS_WORDS, Status
 from schemas.views import ENERGY
 from transforms.calendar import US_PER_S, LocalCalendar
 from transforms.decimals import as_decimal
-from transforms.fold import CellGrids
-from transforms.grid import ABSENT, NEVER, DayGrid
+from transforms.grid import ABSENT, NEVER, CellGrids, DayGrid
 
 Ints = npt.NDArray[np.int64]
 

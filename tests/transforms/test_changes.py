@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fold import CALENDAR, DAY, Delivered, as_base, frames_of, random_history
+from test_fold import CALENDAR, DAY, Delivered, as_base, frames_of, random_history, state_of
 
 from schemas.series import ACTIVE_ENERGY, DAY_S
 from schemas.status import Status
@@ -25,9 +25,9 @@ def days_of(base) -> dict[str, Decimal]:
 
 def fold_both(first, second):
     """Fold two runs; the rows after each, and what the second one changed."""
-    before = as_base(fold(frames_of(first), None, DAY, CALENDAR)[0])
-    cell, _ = fold(frames_of(second), before, DAY, CALENDAR)
-    return before, as_base(cell), compare_days(before, cell)
+    before = as_base(fold(frames_of(first), [], DAY, CALENDAR)[0])
+    cell, tally = fold(frames_of(second), state_of(before), DAY, CALENDAR)
+    return before, as_base(cell), compare_days(tally.days_before, cell)
 
 
 @given(

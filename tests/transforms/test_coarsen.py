@@ -12,8 +12,7 @@ from schemas.series import ACTIVE_ENERGY
 from schemas.status import STATUS_WORDS
 from transforms.calendar import US_PER_S, local_calendar, to_day
 from transforms.coarsen import sum_days
-from transforms.fold import CellGrids
-from transforms.grid import ABSENT
+from transforms.grid import ABSENT, CellGrids
 
 ZONE = ZoneInfo("Europe/Helsinki")
 CALENDAR = local_calendar("Europe/Helsinki")

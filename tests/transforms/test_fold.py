@@ -17,9 +17,10 @@ from schemas.series import ACTIVE_ENERGY, DAY_S, SERIES_SCHEMA
 from schemas.status import Status
 from transforms.calendar import local_calendar, to_day
 from transforms.decimals import as_int64_units
-from transforms.fold import fold, status_codes
+from transforms.fold import fold
 from transforms.pieces import Cell, locate, split_by_cell
 from transforms.rows import Order, flatten_cell, repeat_runs
+from transforms.state import frame_rows, status_codes
 
 CALENDAR = local_calendar("Europe/Helsinki")
 DAY = to_day(date(2026, 3, 29))  # 23 hours
@@ -72,6 +73,11 @@ def as_base(cell):
     return pa.table(columns)
 
 
+def state_of(rows, size=4):
+    """The same as frames, block by block, of a few rows each: pieces then end anywhere."""
+    return [frame_rows(rows.slice(at, size), START) for at in range(0, len(rows), size)]
+
+
 def rows_of(base):
     """Comparable rows of a folded cell."""
     flags = base["flags"].to_pylist()
@@ -94,9 +100,9 @@ def rows_of(base):
 
 def run(batches):
     """Fold batches of deliveries, one run after the other; return the rows and the totals over all runs."""
-    base, totals = None, defaultdict(int)
+    base, totals = pa.table({}), defaultdict(int)
     for deliveries in batches:
-        cell, tally = fold(frames_of(deliveries), base, DAY, CALENDAR)
+        cell, tally = fold(frames_of(deliveries), state_of(base), DAY, CALENDAR)
         before = tally.before
         base = as_base(cell)
         lost, lost_energy = sum(tally.superseded.counts.values()), sum(tally.superseded.energies.values())
@@ -218,7 +224,7 @@ def test_a_whole_day_at_once_equals_the_same_day_slot_by_slot():
         schema=SERIES_SCHEMA,
     )
     [(_, frame)] = split_by_cell(batch, locate(batch, CALENDAR), 1)
-    whole = rows_of(as_base(fold([frame], None, DAY, CALENDAR)[0]))
+    whole = rows_of(as_base(fold([frame], [], DAY, CALENDAR)[0]))
     single = [
         Delivered("BAC"[p], 900, slot, START + 10**12, int(Status.OK), int(energy[p, slot]))
         for p in range(3)

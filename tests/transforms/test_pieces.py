@@ -60,7 +60,7 @@ def test_split_and_fold_are_inverse(many):
         cells.setdefault(cell, []).append(frame)
     found = []
     for cell, frames in cells.items():
-        folded, tally = fold(frames, None, cell.local_date, CALENDAR)
+        folded, tally = fold(frames, [], cell.local_date, CALENDAR)
         assert tally.superseded.counts == {}
         start = midnight(to_date(cell.local_date))
         for (product, resolution), grid in folded.grids.items():
