@@ -17,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import datafusion
 import fastavro
 import numpy as np
 import pyarrow as pa
@@ -122,6 +121,8 @@ def _decode(header: Header, records: Records, resolution: _Resolution, split: Sp
     """
     if not records.content and not records.count:
         return
+    import datafusion
+
     config = datafusion.SessionConfig().with_target_partitions(1).with_batch_size(max(1, records.count))
     # Quoted, since DataFusion would fold the names to lower case.
     names = [datafusion.col(f'"{name}"') for name in resolution.sources.values()]

@@ -1,21 +1,75 @@
-"""Which source reads a file, and the two calls that the graph makes."""
+"""The one list of sources, which of them reads a file, and the two calls that the graph makes.
+
+A source is named by an entry point, whether it is ours or comes with another package, and imported when it is asked.
+"""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import BadFileError, MeterveilError
-from pipeline.sources.avro import AvroSource
 from pipeline.sources.base import Delivery, ReadOptions, Source, Split
-from pipeline.sources.datahub_csv import DatahubCsvSource
-from pipeline.sources.mapped_csv import MappedCsvSource
-from pipeline.sources.parquet import ParquetSource
 
-#: The formats, in the order in which they are asked: those with a magic number first.
-SOURCES: dict[str, Source] = {
-    source.name: source for source in (AvroSource(), ParquetSource(), DatahubCsvSource(), MappedCsvSource())
+#: Group of entry points under which other packages offer sources.
+GROUP = "meterveil.sources"
+#: Our own, in the order in which they are asked: those with a magic number first, those that need an option last.
+_OWN = {
+    "avro": "pipeline.sources.avro:AvroSource",
+    "parquet": "pipeline.sources.parquet:ParquetSource",
+    "datahub-csv": "pipeline.sources.datahub_csv:DatahubCsvSource",
+    "mapped-csv": "pipeline.sources.mapped_csv:MappedCsvSource",
 }
+#: What a source must have (``pipeline.sources.base.Source``).
+_CALLS = ("recognises", "splits", "read")
 _HEAD_BYTES = 64 << 10
+
+
+@cache
+def list_sources() -> Mapping[str, EntryPoint]:
+    """List the formats, ours first, without importing any of their sources.
+
+    Raises:
+        MeterveilError: two packages offer a format of one name, or one that is ours.
+    """
+    found = {name: EntryPoint(name, value, GROUP) for name, value in _OWN.items()}
+    for plug_in in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if plug_in.name in found:
+            raise MeterveilError(
+                f"{_describe(found[plug_in.name])} and {_describe(plug_in)} both offer it",
+                where=f"format {plug_in.name}",
+                remedy="uninstall one of them, or rename its entry point and its source",
+            )
+        found[plug_in.name] = plug_in
+    return MappingProxyType(found)
+
+
+@cache
+def load_source(name: str) -> Source:
+    """Import a source.
+
+    Raises:
+        MeterveilError: there is none of that name, it can't be imported, or it is no source.
+    """
+    sources = list_sources()
+    if name not in sources:
+        raise MeterveilError(
+            "there is no such format",
+            where="--format",
+            remedy=f"name one of {', '.join(sources)}, or install the package that offers it",
+        )
+    entry = sources[name]
+    try:
+        source: Source = entry.load()()
+    except Exception as error:
+        raise _broken(entry, f"it can't be loaded ({type(error).__name__})") from error
+    if missing := [call for call in _CALLS if not callable(getattr(source, call, None))]:
+        raise _broken(entry, f"it has no {', '.join(missing)}")
+    if source.name != name:
+        raise _broken(entry, "the source has another name than its entry point")
+    return source
 
 
 def find_source(path: str, options: ReadOptions) -> Source:
@@ -23,20 +77,19 @@ def find_source(path: str, options: ReadOptions) -> Source:
 
     Raises:
         BadFileError: no format known here.
-        MeterveilError: the option names none.
+        MeterveilError: the option names none, or a source can't be loaded.
     """
-    known = ", ".join(SOURCES)
     if options.format is not None:
-        if options.format not in SOURCES:
-            raise MeterveilError("there is no such format", where="--format", remedy=f"name one of {known}")
-        return SOURCES[options.format]
+        return load_source(options.format)
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    for source in SOURCES.values():
+    for source in map(load_source, list_sources()):
         if source.recognises(path, head, options):
             return source
     raise BadFileError(
-        f"its content is of no known format ({known})", where=path, remedy="name it with --format, or give a --mapping"
+        f"its content is of no known format ({', '.join(list_sources())})",
+        where=path,
+        remedy="name it with --format, or give a --mapping",
     )
 
 
@@ -45,7 +98,7 @@ def plan_file(path: str, options: ReadOptions) -> Sequence[Split]:
 
     Raises:
         BadFileError: missing, empty, damaged, or of no known format.
-        MeterveilError: an option is missing or wrong.
+        MeterveilError: an option is missing or wrong, or a source can't be loaded.
     """
     try:
         with Path(path).open("rb") as file:
@@ -64,4 +117,14 @@ def read_split(split: Split, options: ReadOptions) -> Iterator[Delivery]:
     Raises:
         BadFileError: what only decoding shows to be damaged.
     """
-    return SOURCES[split.format].read(split, options)
+    return load_source(split.format).read(split, options)
+
+
+def _describe(entry: EntryPoint) -> str:
+    return f"the package {entry.dist.name}" if entry.dist else "meterveil"
+
+
+def _broken(entry: EntryPoint, problem: str) -> MeterveilError:
+    return MeterveilError(
+        problem, where=f"format {entry.name}, from {_describe(entry)}", remedy="mend that package, or uninstall it"
+    )
