@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from pipeline.commands import generate, ingest, keys, lake, policy, query
+from pipeline.commands import completeness, generate, ingest, keys, lake, policy, query
 from pipeline.commands.shared import EPILOG, Parser
 from pipeline.errors import MeterveilError
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.beam_options = rest
     _set_up_logs(arguments.log_level)
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except MeterveilError as error:
         _say_failure(str(error))
         return 1
@@ -59,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = f"{type(error).__name__} in {Path(own.filename).name}, line {own.lineno}"
         _say_failure(f"{problem}, which nobody foresaw; report it with what --log-level DEBUG says")
         return 1
-    return 0
 
 
 def _is_own(file: str) -> bool:
@@ -92,6 +91,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and exit")
     parser.add_argument("--log-level", default="ERROR", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for subject in (generate, keys, policy, lake, ingest, query):
+    for subject in (generate, keys, policy, lake, ingest, completeness, query):
         subject.describe(commands)
     return parser

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.cells import READINGS, CellWork, label_of, path_of, rewrite_cell
+from pipeline.completeness import describe_days
 from pipeline.context import RUNS, OpenRun, read_last_commit
 from pipeline.errors import MeterveilError
 from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
@@ -18,10 +19,12 @@ from pipeline.keys import Keyset
 from pipeline.lake import Lake
 from pipeline.lease import check_lease
 from pipeline.ledger import record_inputs
+from pipeline.night import judge_night
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.staging import read_frames
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
+from transforms.limits import Limits
 from transforms.plan import Dataset, Plan
 
 
@@ -32,12 +35,12 @@ class CommitRules:
     Attributes:
         command: the command, without values of options.
         started_at: when the run began, ISO 8601.
-        max_quarantined: greatest share of the delivered readings that may be quarantined, 0 to 1.
+        limits: what makes the run warn, or stop.
     """
 
     command: str
     started_at: str
-    max_quarantined: float
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,8 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
     nothing.
 
     Raises:
-        MeterveilError: conservation is broken, too much was quarantined, or the lake is of another policy or key by
-            now; nothing of this run is visible then. Or the commit was begun: the next run finishes it.
+        MeterveilError: conservation is broken, a limit that stops is exceeded, or the lake is of another policy or key
+            by now; nothing of this run is visible then. Or the commit was begun: the next run finishes it.
     """
     with sole_committer(run.lake):
         planned, run = run, run.refreshed()
@@ -93,10 +96,11 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         totals = outcome.totals
         check_conservation(totals)
         _check_rows(run, outcome.written, totals)
-        _check_quarantined(totals, rules.max_quarantined)
+        days, warnings = judge_night(run, outcome.cells, totals, rules.limits, datetime.fromisoformat(rules.started_at))
         run.lake.store_policy(run.policy_text)
         outcome = replace(outcome, others=[*outcome.others, *_write_changes(run, outcome.cells)])
-        record = _write_record(run, _describe_run(run, outcome, totals, rules))
+        night = {"days": list(describe_days(days)), "warnings": warnings}
+        record = _write_record(run, {**_describe_run(run, outcome, totals, rules), **night})
         changes = _list_changes(run, [*outcome.written, record])
         key = run.keyset.primary.info.id
         commit_journal(run.lake, Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes))
@@ -177,17 +181,6 @@ def _check_rows(run: OpenRun, written: Sequence[DataFile], totals: Totals) -> No
             f"the files gain {gained} rows, the fold counted {totals.count('after') - totals.count('before')}",
             where="commit",
             remedy="nothing was committed; report this with the run record",
-        )
-
-
-def _check_quarantined(totals: Totals, limit: float) -> None:
-    quarantined, delivered = totals.count("quarantined"), totals.count("delivered")
-    if quarantined > limit * delivered:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in totals.by_kind("quarantined").items())
-        raise MeterveilError(
-            f"{quarantined} of {delivered} readings would be quarantined ({reasons}), more than {limit:.4%}",
-            where="--max-quarantined",
-            remedy="nothing was committed; look at the input, or allow more",
         )
 
 

@@ -38,6 +38,7 @@ from pipeline.sources.registry import plan_file
 from pipeline.totals import Totals, add_totals
 from transforms.buckets import default_bucket_count
 from transforms.calendar import local_calendar, to_date
+from transforms.limits import Limits, QuarantineLimit
 from transforms.plan import Plan
 
 DEFAULT_TIME_ZONE = "Europe/Helsinki"
@@ -62,7 +63,8 @@ class IngestRequest:
         read: how to read inputs where the files don't say.
         skip_bad_files: list files that can't be read, and go on.
         force: read files again that were ingested before.
-        max_quarantined: greatest share of readings that may be quarantined.
+        max_quarantined: greatest share of readings that may be quarantined, above which the run stops; None for what
+            the policy says.
         threads: threads of this machine.
         runner: name of Beam's runner; ``DirectRunner`` is the in-process engine.
         beam_options: further options for Beam.
@@ -79,7 +81,7 @@ class IngestRequest:
     read: ReadOptions = field(default_factory=ReadOptions)
     skip_bad_files: bool = False
     force: bool = False
-    max_quarantined: float = 1.0
+    max_quarantined: float | None = None
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     runner: str = "DirectRunner"
     beam_options: Sequence[str] = ()
@@ -123,7 +125,7 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
             options=describe_options(request.read),
             threads=request.threads,
         )
-        rules = CommitRules("ingest", started.isoformat(), request.max_quarantined)
+        rules = CommitRules("ingest", started.isoformat(), _choose_limits(plan, request.max_quarantined))
         with _audited(lake, "ingest", run_id):
             _run_graph(runner, request, paths, context, rules)
     return read_run_record(lake, run_id)
@@ -261,6 +263,13 @@ def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
         raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
     record: dict[str, Any] = json.loads(rows["record"][0].as_py())
     return record
+
+
+def _choose_limits(plan: Plan, max_quarantined: float | None) -> Limits:
+    """Take the policy's limits, and for quarantine what the user says instead."""
+    if max_quarantined is None:
+        return plan.limits
+    return replace(plan.limits, quarantined=QuarantineLimit(max_quarantined, "stop"))
 
 
 def _count_buckets(request: IngestRequest) -> int:

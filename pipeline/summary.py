@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.progress import PROGRESS
 from pipeline.totals import Totals
 
 _REFRESH_S = 0.2
+_NEWEST_DAYS = 14
 
 
 @contextmanager
@@ -66,6 +67,7 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
     for name, entry in record["tables"].items():
         tables.add_row(name, *(f"{entry[column]:,}" for column in ("files", "rows", "bytes")))
     console.print(tables)
+    _print_days(record["days"], console)
     if repeated := record["repeated"]:
         runs = ", ".join(sorted({entry["run_id"] for entry in repeated}))
         console.print(
@@ -82,6 +84,24 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
         f"{totals.count('cells')} cells, {totals.count('cells_unchanged')} of them unchanged",
         highlight=False,
     )
+
+
+def _print_days(days: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print how complete the days are, of those that the run touched the newest."""
+    if not days:
+        return
+    table = Table(title="Complete", title_justify="left")
+    table.add_column("local date")
+    for column in ("points", "silent", "minutes missing", "share"):
+        table.add_column(column, justify="right")
+    for day in days[-_NEWEST_DAYS:]:
+        expected, missing = day["expected_minutes"], day["missing_minutes"]
+        numbers = (day["points"], day["silent_points"], missing)
+        share = missing / expected if expected else 0.0
+        table.add_row(day["local_date"], *(f"{number:,}" for number in numbers), f"{share:.2%}")
+    console.print(table)
+    if len(days) > _NEWEST_DAYS:
+        console.print(f"and {len(days) - _NEWEST_DAYS} days before: see meterveil completeness", highlight=False)
 
 
 def print_description(description: dict[str, Any], console: Console) -> None:

@@ -7,6 +7,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from transforms.limits import NO_LIMITS, Limits
+
 Zone = Literal["operational", "analytics"]
 Epoch = Literal["", "year", "quarter", "month"]
 
@@ -117,11 +119,12 @@ class Plan:
     """A whole policy, compiled.
 
     Attributes:
-        digest: SHA-256 of the policy's normalised content, hex.
+        digest: SHA-256 of the policy's normalised content, hex; limits do not count, since they change no row.
         datasets: by name.
         roles: role to description.
         purposes: purpose to its legal basis.
         grants: user or ``@group`` of the operating system to roles; ``*`` is everybody.
+        limits: what makes a run warn, or stop.
     """
 
     digest: str
@@ -129,6 +132,7 @@ class Plan:
     roles: Mapping[str, str]
     purposes: Mapping[str, str]
     grants: Mapping[str, frozenset[str]]
+    limits: Limits = NO_LIMITS
 
 
 def epoch_label(epoch: Epoch, local_date: date) -> str:

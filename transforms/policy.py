@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from schemas.views import FIELD_CLASSES, VIEW_KINDS, VIEWS, Field
 from transforms.columns import ROUNDED
+from transforms.limits import compile_limits
 from transforms.plan import (
     ENTITIES,
     Band,
@@ -106,6 +107,7 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
     for section, audiences in (("grants", document["grants"]), ("domains", domains)):
         for name, granted in audiences.items():
             _expect_all(granted, roles, "role", (section, name))
+    _check_limits(document.get("limits", {}).get("missing", ()))
     names = _Names(classes, roles, purposes, domains)
     datasets = {name: _compile_dataset(name, spec, names) for name, spec in document["datasets"].items()}
     _check_state(datasets)
@@ -115,13 +117,18 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
         roles=dict(roles),
         purposes={name: purpose["legal_basis"] for name, purpose in purposes.items()},
         grants={name: frozenset(granted) for name, granted in document["grants"].items()},
+        limits=compile_limits(document.get("limits", {})),
     )
 
 
 def digest_policy(document: Mapping[str, Any]) -> str:
-    """Compute the SHA-256, hex, of what a policy says: comments and layout do not count, the order of columns does."""
+    """Compute the SHA-256, hex, of what a policy says of rows.
+
+    Comments, layout and limits do not count: they change no row. The order of columns does.
+    """
     datasets = {name: spec | {"fields": list(spec["fields"].items())} for name, spec in document["datasets"].items()}
-    normalised = json.dumps({**document, "datasets": datasets}, sort_keys=True, separators=(",", ":"))
+    said = {name: section for name, section in document.items() if name != "limits"}
+    normalised = json.dumps({**said, "datasets": datasets}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(normalised.encode()).hexdigest()
 
 
@@ -130,6 +137,12 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = get_close_matches(name, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known) or 'none'}"
+
+
+def _check_limits(missing: Iterable[Mapping[str, Any]]) -> None:
+    for limit in missing:
+        if limit.get("until_days", limit["after_days"]) < limit["after_days"]:
+            raise PolicyError(("limits", "missing"), "a limit ends before it begins", "make until_days the greater")
 
 
 def _check_classes(classes: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, add_json, as_share
+from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, as_share, tell_warnings
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -19,7 +19,7 @@ def describe(commands: Any) -> None:
         "ingest",
         help="read readings and reference, write every table of the policy",
         description="Reads readings, joins them to contracts, and writes every table of the policy in one commit.",
-        epilog=f"Further options go to Beam. {EPILOG}",
+        epilog=f"Further options go to Beam. {EPILOG} {WARNED_EPILOG}",
     )
     command.add_argument(
         "--readings", nargs="+", default=[], metavar="FILE", help="files or quoted patterns; none for a reference alone"
@@ -38,7 +38,10 @@ def describe(commands: Any) -> None:
     command.add_argument("--skip-bad-files", action="store_true", help="list files that can't be read, and go on")
     command.add_argument("--force", action="store_true", help="read files again that were ingested before")
     command.add_argument(
-        "--max-quarantined", type=as_share, default=1.0, metavar="SHARE", help="stop above, such as 1%%"
+        "--max-quarantined",
+        type=as_share,
+        metavar="SHARE",
+        help="stop above, such as 1%% (default: the policy's limit)",
     )
     command.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
     command.add_argument("--runner", default="DirectRunner", help="DirectRunner: in this process, on all cores")
@@ -47,7 +50,7 @@ def describe(commands: Any) -> None:
     command.set_defaults(run=_ingest, parser=command, beam_options=[])
 
 
-def _ingest(arguments: argparse.Namespace) -> None:
+def _ingest(arguments: argparse.Namespace) -> int:
     with quick_imports():
         from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
         from pipeline.sources.base import ReadOptions
@@ -86,7 +89,7 @@ def _ingest(arguments: argparse.Namespace) -> None:
             print(json.dumps(description, indent=2))
         else:
             print_description(description, Console(soft_wrap=True))
-        return
+        return 0
     started = time.monotonic()
     with show_progress("ingesting"):
         record = run_ingest(request)
@@ -96,3 +99,4 @@ def _ingest(arguments: argparse.Namespace) -> None:
         print(json.dumps(record, indent=2))
     else:
         print_record(record, Console(soft_wrap=True), started)
+    return tell_warnings(record["warnings"])

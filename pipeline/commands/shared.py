@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ from pipeline.imports import quick_imports
 
 #: Width of tables that no terminal shows: nothing is cut.
 _UNBOUNDED = 100_000
+#: Exit code of a command that did what it was asked to, and found a limit of the policy exceeded.
+WARNED = 3
+WARNED_EPILOG = f"{WARNED}: done, but a limit of the policy that warns is exceeded."
 EPILOG = "Exit code 0: done. 1: failed, with the reason in one line. 2: wrong usage."
 
 
@@ -47,6 +51,14 @@ def open_lake_and_plan(arguments: argparse.Namespace) -> Any:
     lake = open_lake(arguments.lake)
     # Never a policy that the caller names: it could grant anything.
     return lake, load_policy(lake.stored_policy() or DEFAULT_POLICY)
+
+
+def tell_warnings(warnings: Sequence[str]) -> int:
+    """Say on standard error which limits of the policy are exceeded; the exit code."""
+    console = Console(stderr=True, soft_wrap=True)
+    for line in warnings:
+        console.print(f"meterveil: warning: {line}", style="yellow", markup=False, highlight=False)
+    return WARNED if warnings else 0
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:

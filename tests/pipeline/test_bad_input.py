@@ -341,7 +341,7 @@ def faulty(tmp_path_factory):
 
 def test_too_much_in_quarantine_stops_before_the_commit(faulty, tmp_path):
     lake = tmp_path / "new"
-    assert_refused(faulty.ingest(lake=lake, max_quarantined="0.1%"), "would be quarantined", "more than 0.1")
+    assert_refused(faulty.ingest(lake=lake, max_quarantined="0.1%"), "readings quarantined", "more than 0.1")
     assert set(snapshots_of(lake).values()) == {None}
     assert stray_files(lake) == set()
 

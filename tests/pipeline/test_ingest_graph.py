@@ -16,6 +16,7 @@ from pipeline.ingest import build_ingest
 from pipeline.lake import open_lake
 from pipeline.sources.base import ReadOptions
 from pipeline.totals import Totals, add_totals
+from transforms.limits import NO_LIMITS
 
 #: Coders that fall back on pickle for what they don't know.
 PICKLERS = (coders._PickleCoderBase, coders.FastPrimitivesCoder)
@@ -38,7 +39,7 @@ def graph(fleet_run):
     )
     pipeline = beam.Pipeline()
     paths = sorted(str(path) for path in (fleet_run.folder / "readings").iterdir())
-    build_ingest(pipeline, paths, context, CommitRules("ingest", "", 1.0), skip_bad_files=False, force=False)
+    build_ingest(pipeline, paths, context, CommitRules("ingest", "", NO_LIMITS), skip_bad_files=False, force=False)
     return pipeline.to_runner_api(return_context=True)
 
 
@@ -138,7 +139,7 @@ def test_what_does_not_add_up_is_not_committed(begun, fleet_run, monkeypatch, na
 def test_too_many_quarantined_are_not_committed(begun, fleet_run):
     lake, files = begun
     before = state_of(lake)
-    with pytest.raises(MeterveilError, match="would be quarantined"):
+    with pytest.raises(MeterveilError, match="readings quarantined"):
         ingest(lake, files, fleet_run.keys, max_quarantined=1e-6)
     assert state_of(lake) == before
 

@@ -26,6 +26,7 @@ from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import open_lake
 from pipeline.leaks import MIN_TOKEN_BYTES, Leak, Tokens, collect_tokens, find_leaks
 from pipeline.sources.base import ReadOptions
+from transforms.limits import NO_LIMITS
 
 #: An id that is also a number, and a name that JSON escapes and the other case hides.
 POINT, NAME = "643006966022791278", "Ätlé kanarialintunen"
@@ -268,7 +269,7 @@ def test_no_identifier_reaches_the_errors_of_failing_runs(retailer, tmp_path, le
         pq.write_table(pa.concat_tables([table, table]), reference / feed.name)
     for number, (files, options, problem) in enumerate(
         [
-            ([], {"max_quarantined": 0}, "would be quarantined"),
+            ([], {"max_quarantined": 0}, "readings quarantined"),
             ([cut], {}, "bytes|byte"),
             ([], {"reference": reference}, "there before"),
         ]
@@ -302,7 +303,7 @@ def graph_of(retailer, **changes) -> list[bytes]:
         threads=1,
     )
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    rules = CommitRules("ingest", datetime.now(UTC).isoformat(), 1.0)
+    rules = CommitRules("ingest", datetime.now(UTC).isoformat(), NO_LIMITS)
     build_ingest(
         pipeline,
         [str(p) for p in retailer.readings],
