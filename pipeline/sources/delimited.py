@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, Split
-from pipeline.sources.deliver import Columns, Mask, deliver_readings
+from pipeline.sources.deliver import Columns, Mask, deliver_readings, reject_rows
 from schemas.reasons import Reason
-from transforms.rejected import REASONS, build_rejected
 
 #: Bytes that one worker reads.
 SPLIT_BYTES = 64 << 20
@@ -63,10 +62,7 @@ class Lines:
         delivery = deliver_readings(columns, delivered, faults)
         if self.broken.size == 0:
             return delivery
-        nothing = np.zeros_like(self.broken)
-        codes = np.full(len(nothing), REASONS.index(Reason.UNREADABLE_ROW), dtype=np.int8)
-        broken = build_rejected({}, row=self.broken, position=nothing, codes=codes, decoded_energy=nothing)
-        return Delivery(delivery.series, pa.concat_batches([broken, delivery.rejected]))
+        return Delivery(delivery.series, pa.concat_batches([reject_rows(self.broken), delivery.rejected]))
 
 
 def read_head(path: str) -> bytes:
@@ -111,7 +107,7 @@ def read_lines(split: Split, header: Header) -> Lines:
     """
     with Path(split.path).open("rb") as file:
         file.seek(split.start)
-        content, clean = _as_utf8(file.read(split.stop - split.start), header.encoding)
+        content, clean = as_utf8(file.read(split.stop - split.start), header.encoding)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     content, broken = _blank_broken_quotes(content, header.delimiter)
@@ -131,7 +127,7 @@ def read_lines(split: Split, header: Header) -> Lines:
     return Lines(fields, row, faults, split.first_row + np.sort(np.concatenate((misfits, broken))))
 
 
-def _as_utf8(content: bytes, encoding: str) -> tuple[bytes, bool]:
+def as_utf8(content: bytes, encoding: str) -> tuple[bytes, bool]:
     """Give text as UTF-8, and whether all of it was of its encoding."""
     if content.isascii():
         return content, True

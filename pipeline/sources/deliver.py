@@ -160,6 +160,17 @@ def deliver_series(columns: Columns, delivered: Mapping[str, pa.Array]) -> Deliv
     return Delivery(drop_readings(batch, codes != ACCEPTED), rejected)
 
 
+def reject_rows(rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """Set lines aside that have no structure to read fields from: a batch of ``REJECTED_SCHEMA``.
+
+    Args:
+        rows: int64, their numbers in the file.
+    """
+    nothing = np.zeros_like(rows)
+    codes = np.full(len(rows), REASONS.index(Reason.UNREADABLE_ROW), dtype=np.int8)
+    return build_rejected({}, row=rows, position=nothing, codes=codes, decoded_energy=nothing)
+
+
 def translate_words(words: pa.Array, scale: Mapping[str, Status]) -> pa.Array:
     """Translate status words to codes, int8; null where the scale does not have the word."""
     encoded = words.cast(pa.string()).dictionary_encode()

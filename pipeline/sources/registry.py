@@ -19,6 +19,7 @@ GROUP = "meterveil.sources"
 _OWN = {
     "avro": "pipeline.sources.avro:AvroSource",
     "parquet": "pipeline.sources.parquet:ParquetSource",
+    "nem12": "pipeline.sources.nem12:Nem12Source",
     "datahub-csv": "pipeline.sources.datahub_csv:DatahubCsvSource",
     "mapped-csv": "pipeline.sources.mapped_csv:MappedCsvSource",
 }
