@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from pipeline.sources.registry import read_split
 from pipeline.totals import Totals, add_totals
 from schemas.series import MAX_ENERGY
 from transforms.calendar import LocalCalendar
-from transforms.pieces import Cell, locate, split_by_cell
+from transforms.pieces import Cell, Pieces, locate, split_by_cell
 from transforms.series import regroup
 from transforms.validate import validate
 
@@ -35,20 +36,43 @@ class Part:
     totals: Totals
 
 
+class Validated(NamedTuple):
+    """What is read at a time.
+
+    Attributes:
+        valid: series batch of the readings that broke no rule.
+        pieces: where they stand.
+        rejected: the others, batches of ``schemas.series.REJECTED_SCHEMA``.
+        totals: ``delivered`` and ``quarantined:<reason>``.
+    """
+
+    valid: pa.RecordBatch
+    pieces: Pieces
+    rejected: list[pa.RecordBatch]
+    totals: Totals
+
+
 def read_part(split: Split, options: ReadOptions, calendar: LocalCalendar, bucket_count: int) -> Part:
     """Read a part of a file; every reading in it ends in a frame or is rejected."""
     part = Part([], [], Totals())
     counted: list[Totals] = []
+    for valid, pieces, rejected, totals in validate_split(split, options, calendar):
+        part.frames.extend(split_by_cell(valid, pieces, bucket_count))
+        part.rejected.extend(rejected)
+        counted.append(totals)
+    return Part(part.frames, part.rejected, add_totals(counted))
+
+
+def validate_split(split: Split, options: ReadOptions, calendar: LocalCalendar) -> Iterator[Validated]:
+    """Read a part of a file batch by batch; every reading in it is valid or rejected."""
     for batch, undecoded in _gather(read_split(split, options)):
-        counted.append(_count_delivered(batch, undecoded))
         valid, pieces, broken = validate(batch, calendar)
         grouped = regroup(valid)
         if grouped is not valid:
             valid, pieces = grouped, locate(grouped, calendar)
-        part.frames.extend(split_by_cell(valid, pieces, bucket_count))
-        part.rejected.extend(rejected for rejected in (*undecoded, *broken) if rejected.num_rows)
-    counted += [_count_quarantined(rejected) for rejected in part.rejected]
-    return Part(part.frames, part.rejected, add_totals(counted))
+        rejected = [part for part in (*undecoded, *broken) if part.num_rows]
+        counted = [_count_delivered(batch, undecoded), *map(_count_quarantined, rejected)]
+        yield Validated(valid, pieces, rejected, add_totals(counted))
 
 
 def _gather(deliveries: Iterable[Delivery]) -> Iterator[tuple[pa.RecordBatch, list[pa.RecordBatch]]]:

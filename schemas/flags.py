@@ -14,7 +14,7 @@ class Flag(IntFlag):
     NEGATIVE = 1 << 2
     #: More than the main fuse of the site carries in the interval.
     ABOVE_FUSE = 1 << 3
-    #: The metering point's GSRN check digit is wrong, or it is no GSRN.
+    #: The metering point's check digit is wrong, or it is neither a GSRN nor a stream of an NMI.
     CHECK_DIGIT = 1 << 4
     #: The reference knows the point, and no contract covers it on this local date.
     NO_CONTRACT = 1 << 5

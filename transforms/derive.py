@@ -16,7 +16,7 @@ from transforms.coarsen import sum_days
 from transforms.columns import apply_rule
 from transforms.decimals import as_decimal
 from transforms.grid import CellGrids
-from transforms.gsrn import check_gsrn
+from transforms.identifiers import check_points
 from transforms.occupancy import Occupancy
 from transforms.plan import Column, Dataset, Keep, Pseudonymise
 from transforms.rows import Order, Rows, flatten_cell
@@ -95,7 +95,7 @@ def _flag_points(points: Points) -> npt.NDArray[np.int32]:
     contracted = points.attribute("contracted").to_numpy(zero_copy_only=False)
     flags = np.zeros(len(points.ids), np.int32)
     for flag, mask in (
-        (Flag.CHECK_DIGIT, ~check_gsrn(points.ids)),
+        (Flag.CHECK_DIGIT, ~check_points(points.ids)),
         (Flag.UNKNOWN_POINT, ~occupancy.known),
         (Flag.NO_CONTRACT, occupancy.known & ~contracted),
         (Flag.OVERLAPPING_CONTRACTS, occupancy.overlapping),

@@ -48,6 +48,12 @@ def test_who_reads_tables_imports_nothing_that_changes_them(command, fleet_run):
     assert not modules & (ENGINE | CATALOG)
 
 
+def test_who_inspects_files_waits_for_no_engine_and_no_catalog(fleet_run):
+    modules = imports_of("inspect", next((fleet_run.folder / "readings").iterdir()))
+    assert "pyarrow" in modules
+    assert not modules & (ENGINE | CATALOG)
+
+
 def test_the_engine_comes_without_its_connectors(fleet_run):
     keys = ["--keyset", fleet_run.keys["keyset"], "--kek", fleet_run.keys["kek"]]
     readings = next((fleet_run.folder / "readings").iterdir())
