@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-startup constraints clean
+.PHONY: help setup demo test faults lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-startup constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -55,6 +55,9 @@ export WEEK
 
 test: setup ## run every test, on all processors
 	$(BIN)/pytest -n auto
+
+faults: setup ## kill the real command 200 times, at any instant, and see what is left (15 minutes)
+	$(BIN)/python tests/faults/campaign.py
 
 lint: setup ## check style, format and types
 	$(BIN)/ruff check

@@ -1,0 +1,17 @@
+"""Runs that die at an instant leave the lake as before or as after; the campaign (``make faults``) has many more."""
+
+import random
+
+import pytest
+from kills import Stage, kill_once
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    return Stage.build(tmp_path_factory.mktemp("kills"))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_run_that_is_killed_is_made_good_by_the_next(stage, number):
+    _, wrong = kill_once(stage, stage.scenarios[number % len(stage.scenarios)], random.Random(number))
+    assert wrong == []
