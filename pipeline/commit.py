@@ -1,7 +1,7 @@
 """The commit: one step, on exact totals, all tables or none, the run's own record last."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from pipeline.lease import check_lease
 from pipeline.ledger import record_inputs
 from pipeline.night import judge_night
 from pipeline.parquet import DataFile, write_data_file
+from pipeline.quarantine import InputWork, settle_quarantine
 from pipeline.staging import read_frames
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
@@ -54,6 +55,7 @@ class RunOutcome:
         inputs: (digest, name) of every input file.
         problems: a line for every input file that was skipped.
         repeated: digest and name of every input that was not read, and the run that took it in before.
+        quarantine: what became of the quarantine of every input of which something was set aside, or released.
     """
 
     cells: Sequence[CellWork]
@@ -62,16 +64,24 @@ class RunOutcome:
     inputs: Sequence[tuple[str, str]]
     problems: Sequence[str]
     repeated: Sequence[tuple[str, str, str]]
+    quarantine: Sequence[InputWork] = ()
 
     @property
     def written(self) -> list[DataFile]:
         """Every file that was written."""
-        return [*(file for work in self.cells for file in work.files), *self.others]
+        works: Iterable[CellWork | InputWork] = (*self.cells, *self.quarantine)
+        return [*(file for work in works for file in work.files), *self.others]
 
     @property
     def totals(self) -> Totals:
         """Totals of all that was read and folded."""
-        return add_totals([*self.read, *(work.totals for work in self.cells)])
+        works: Iterable[CellWork | InputWork] = (*self.cells, *self.quarantine)
+        return add_totals([*self.read, *(work.totals for work in works)])
+
+    @property
+    def replaced(self) -> set[str]:
+        """Labels of the inputs whose quarantine is replaced as a whole."""
+        return {digest for digest, _ in self.inputs} | {work.digest for work in self.quarantine}
 
 
 def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
@@ -92,7 +102,8 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
             return
         check_lease(run.lake, run.context.run_id)
         check_unchanged(run.lake, run.plan, run.keyset)
-        outcome = replace(outcome, cells=_fold_changed(planned, run, outcome.cells))
+        cells, quarantine = _fold_changed(planned, run, outcome.cells), settle_quarantine(run, outcome.quarantine)
+        outcome = replace(outcome, cells=cells, quarantine=quarantine)
         totals = outcome.totals
         check_conservation(totals)
         _check_rows(run, outcome.written, totals)
@@ -101,7 +112,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         outcome = replace(outcome, others=[*outcome.others, *_write_changes(run, outcome.cells)])
         night = {"days": list(describe_days(days)), "warnings": warnings}
         record = _write_record(run, {**_describe_run(run, outcome, totals, rules), **night})
-        changes = _list_changes(run, [*outcome.written, record])
+        changes = _list_changes(run, [*outcome.written, record], outcome.replaced)
         key = run.keyset.primary.info.id
         commit_journal(run.lake, Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes))
         record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
@@ -152,13 +163,21 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
         return [*done.values(), *pool.map(lambda cell: rewrite_cell(run, cell, frames.get(cell, ())), again)]
 
 
-def _list_changes(run: OpenRun, written: Sequence[DataFile]) -> tuple[TableChange, ...]:
-    """Say what becomes of every table: a file takes the place of the current one of its label."""
+def _list_changes(run: OpenRun, written: Sequence[DataFile], replaced: set[str]) -> tuple[TableChange, ...]:
+    """Say what becomes of every table: a file takes the place of the current one of its label.
+
+    Args:
+        run: the run as it commits.
+        written: every file.
+        replaced: inputs whose quarantine goes, even if nothing takes its place.
+    """
     changes = []
     for dataset in sorted(run.plan.datasets.values(), key=_commit_order):
         current = run.current[dataset.name]
-        if added := tuple(file for file in written if file.dataset == dataset.name):
-            removed = tuple(current[file.label].path for file in added if file.label in current)
+        added = tuple(file for file in written if file.dataset == dataset.name)
+        gone = {file.label for file in added} | (replaced if dataset.view == "quarantine" else set())
+        removed = tuple(current[label].path for label in sorted(gone & current.keys()))
+        if added or removed:
             changes.append(TableChange(dataset.name, added, removed))
     return tuple(changes)
 
@@ -167,7 +186,7 @@ def _commit_order(dataset: Dataset) -> tuple[int, str]:
     """Sort the state first, then what derives from it, quarantine, and the record of runs."""
     if dataset.name == READINGS:
         return 0, dataset.name
-    return {"quarantine": 2, "runs": 3}.get(dataset.view, 1), dataset.name
+    return {"quarantine": 2, "releases": 2, "runs": 3}.get(dataset.view, 1), dataset.name
 
 
 def _check_rows(run: OpenRun, written: Sequence[DataFile], totals: Totals) -> None:

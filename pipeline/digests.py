@@ -70,8 +70,6 @@ def record_digests(lake: Lake, tables: Iterable[str], run_id: str, reference: st
     files: dict[str, str] = {}
     for name in tables:
         table = lake.table(name)
-        if table.current_snapshot() is None:
-            continue
         current[name] = table.metadata_location
         files |= digest_metadata(table)
         # The file of the run's record, which no record names.

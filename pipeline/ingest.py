@@ -11,6 +11,7 @@ from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
 from pipeline.parquet import DataFile
+from pipeline.quarantine import InputWork
 from pipeline.sources.base import Split
 from pipeline.staging import FrameRef
 from pipeline.steps import (
@@ -28,7 +29,7 @@ from pipeline.steps import (
 from pipeline.totals import Totals
 from pipeline.touched import list_changed_buckets
 
-register_coders(Split, FrameRef, CellWork, DataFile, Totals)
+register_coders(Split, FrameRef, CellWork, InputWork, DataFile, Totals)
 
 Frames = tuple[tuple[int, int], Iterable[FrameRef]]
 Rejected = tuple[str, tuple[str, pa.RecordBatch]]
@@ -73,10 +74,9 @@ def build_ingest(
     quarantined = (
         read[REJECTED]
         | "GroupByFile" >> beam.GroupByKey()
-        | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(DataFile)
+        | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(InputWork)
     )
     entities = changed | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
-    others = (quarantined, entities) | "Others" >> beam.Flatten()
     _ = (
         pipeline
         | "Once" >> beam.Create([context.run_id]).with_output_types(str)
@@ -84,11 +84,12 @@ def build_ingest(
         >> beam.ParDo(
             Commit(context, rules),
             AsList(cells),
-            AsList(others),
+            AsList(entities),
             AsList(read[TOTALS]),
             AsList(planned.splits),
             AsList(planned[PROBLEMS]),
             AsList(planned[REPEATED]),
+            AsList(quarantined),
         ).with_output_types(str)
     )
 
@@ -103,14 +104,15 @@ class Commit(beam.DoFn):
         self,
         element: str,
         cells: Sequence[CellWork],
-        others: Sequence[DataFile],
+        entities: Sequence[DataFile],
         totals: Sequence[Totals],
         splits: Sequence[Split],
         problems: Sequence[str],
         repeated: Sequence[Repeated],
+        quarantine: Sequence[InputWork],
     ) -> Iterable[str]:
         """Commit the run; its id comes out when it is done."""
         inputs = {(split.digest, split.path.rpartition("/")[2]) for split in splits}
-        outcome = RunOutcome(cells, others, totals, sorted(inputs), problems, sorted(repeated))
+        outcome = RunOutcome(cells, entities, totals, sorted(inputs), problems, sorted(repeated), quarantine)
         commit_run(open_run(self.context), outcome, self.rules)
         yield element

@@ -2,11 +2,9 @@
 
 import glob
 import io
-import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,22 +15,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
-from pipeline.access import current_user
-from pipeline.audit import AuditEntry, record_event
-from pipeline.commit import CommitRules, check_unchanged
-from pipeline.context import RUNS, RunContext, current_snapshots, newest_reference, reference_folder
+from pipeline.begin import RunRequest, begin_run, read_run_record
+from pipeline.commit import CommitRules
+from pipeline.context import RUNS, RunContext
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import find_feeds, read_feed
 from pipeline.ingest import build_ingest
-from pipeline.journal import sole_committer
 from pipeline.keys import open_keyset
 from pipeline.lake import Lake, create_lake, is_lake, open_lake
-from pipeline.lease import clean_up_dead, leased
-from pipeline.ledger import describe_options
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.progress import PROGRESS
 from pipeline.reading import read_part
-from pipeline.reference import build_snapshot
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file
 from pipeline.totals import Totals, add_totals
@@ -100,35 +93,22 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
     runner = _make_runner(request.runner)
     paths = find_inputs(request.readings)
     read = resolve_now(request.read, started)
-    keyset = open_keyset(request.keyset, request.kek)
+    open_keyset(request.keyset, request.kek)  # before a lake is made
     policy, plan = choose_policy(request)
     lake = prepare_lake(request)
-    run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    with leased(lake, run_id, "ingest", in_process=request.runner in _LOCAL_RUNNERS):
-        with sole_committer(lake):
-            clean_up_dead(lake)
-            check_unchanged(lake, plan, keyset)
-            lake.ensure_tables(plan)
-            snapshots = current_snapshots(lake, plan)
-            reference = newest_reference(lake)
-        if request.reference:
-            reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
-        context = RunContext(
-            run_id=run_id,
-            lake=str(lake.root),
-            policy=str(policy.resolve()),
-            keyset=str(request.keyset.resolve()),
-            kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
-            reference=reference.version,
-            snapshots=snapshots,
-            read=read,
-            options=describe_options(request.read),
-            threads=request.threads,
-        )
-        rules = CommitRules("ingest", started.isoformat(), _choose_limits(plan, request.max_quarantined))
-        with _audited(lake, "ingest", run_id):
-            _run_graph(runner, request, paths, context, rules)
-    return read_run_record(lake, run_id)
+    given = RunRequest(
+        keyset=request.keyset,
+        kek=request.kek,
+        threads=request.threads,
+        reference=request.reference,
+        asked=request.read,
+        read=read,
+        in_process=request.runner in _LOCAL_RUNNERS,
+    )
+    rules = CommitRules("ingest", started.isoformat(), _choose_limits(plan, request.max_quarantined))
+    with begin_run(lake, policy, plan, given, "ingest", started) as context:
+        _run_graph(runner, request, paths, context, rules)
+    return read_run_record(lake, context.run_id)
 
 
 def describe_ingest(request: IngestRequest) -> dict[str, Any]:
@@ -252,19 +232,6 @@ def prepare_lake(request: IngestRequest) -> Lake:
     )
 
 
-def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
-    """Read a run's record back from ``operational.runs``.
-
-    Raises:
-        MeterveilError: no such run has committed.
-    """
-    rows = lake.table(RUNS).scan(row_filter=f"run_id == '{run_id}'", selected_fields=("record",)).to_arrow()
-    if not len(rows):
-        raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
-    record: dict[str, Any] = json.loads(rows["record"][0].as_py())
-    return record
-
-
 def _choose_limits(plan: Plan, max_quarantined: float | None) -> Limits:
     """Take the policy's limits, and for quarantine what the user says instead."""
     if max_quarantined is None:
@@ -315,15 +282,3 @@ def _run_graph(
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
-
-
-@contextmanager
-def _audited(lake: Lake, command: str, run_id: str) -> Iterator[None]:
-    """Leave a line in the audit log, however the run ends."""
-    outcome = "failed"
-    try:
-        yield
-        outcome = "done"
-    finally:
-        details: Mapping[str, str | int] = {"run": run_id}
-        record_event(lake, AuditEntry(datetime.now(UTC), current_user().name, command, outcome, details=details))

@@ -13,15 +13,15 @@ from pipeline.entities import derive_bucket
 from pipeline.errors import BadFileError
 from pipeline.ledger import find_run
 from pipeline.overlap import OverlappedDoFn
-from pipeline.parquet import DataFile, write_data_file
+from pipeline.parquet import DataFile
 from pipeline.progress import PROGRESS
+from pipeline.quarantine import InputWork, set_aside
 from pipeline.reading import read_part
 from pipeline.sources.base import Split
 from pipeline.sources.registry import plan_file
 from pipeline.staging import FrameRef, write_frames
 from pipeline.touched import find_touched
 from schemas.series import REJECTED_SCHEMA
-from schemas.views import QUARANTINE
 from transforms.pieces import Cell
 
 REJECTED, TOTALS, PROBLEMS, REPEATED = "rejected", "totals", "problems", "repeated"
@@ -108,25 +108,16 @@ class WriteQuarantine(beam.DoFn):
     def __init__(self, context: RunContext) -> None:
         self.context = context
 
-    def process(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Iterator[DataFile]:
+    def process(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Iterator[InputWork]:
         """Write one file of every dataset of quarantined readings."""
         digest, named = element
-        run = open_run(self.context)
         batches = list(named)
         name = min(name for name, _ in batches)
         rejected = pa.Table.from_batches([batch for of, batch in batches if of == name], REJECTED_SCHEMA)
         rejected = rejected.sort_by([("row", "ascending"), ("position", "ascending"), ("reason", "ascending")])
-        constant = {"file_digest": digest, "file_name": name}
-        for dataset in run.datasets("quarantine"):
-            columns = [
-                pa.repeat(pa.scalar(constant[column.source]), len(rejected))
-                if column.source in constant
-                else rejected[column.source].cast(QUARANTINE[column.source].type)
-                for column in dataset.columns
-            ]
-            rows = pa.table(columns, names=[column.name for column in dataset.columns])
-            path = run.new_data_path(dataset, digest)
-            yield write_data_file([rows], dataset, path, run.footer(dataset, digest))
+        for field, value in (("file_name", name), ("file_digest", digest)):
+            rejected = rejected.append_column(field, pa.repeat(value, len(rejected)))
+        yield set_aside(open_run(self.context), digest, rejected)
 
 
 class DeriveEntities(beam.DoFn):

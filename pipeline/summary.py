@@ -152,8 +152,10 @@ def print_findings(findings: Findings, console: Console) -> None:
 
 _LINES = (
     ("delivered", "delivered"),
+    ("delivered", "delivered:"),
     ("quarantined", "quarantined"),
     ("quarantined", "quarantined:"),
+    ("released before", "released_before"),
     ("in the touched cells before", "before"),
     ("superseded", "superseded"),
     ("superseded", "superseded:"),

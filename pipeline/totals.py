@@ -15,9 +15,10 @@ class Totals:
     """Exact counts and sums of a part of a run; they travel as data and add up.
 
     Attributes:
-        counts: ``delivered`` (readings decoded from files), ``folded`` (readings that reached a cell), ``before`` (rows
-            that the touched cells held), ``after`` (rows they hold now), ``cells``, ``cells_unchanged``,
-            ``quarantined:<reason>`` and ``superseded:<kind>``.
+        counts: ``delivered`` (readings decoded from files), ``delivered:from_quarantine`` (released from there),
+            ``folded`` (readings that reached a cell), ``before`` (rows that the touched cells held), ``after`` (rows
+            they hold now), ``cells``, ``cells_unchanged``, ``quarantined:<reason>``, ``released_before`` (would be set
+            aside again, had they not been released) and ``superseded:<kind>``.
         energies: milliwatt-hours by the same names.
     """
 
@@ -81,15 +82,19 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
 def check_conservation(totals: Totals) -> None:
     """Check that no reading and no milliwatt-hour was lost or doubled.
 
-    Delivered = folded + quarantined, and folded + before = after + superseded; so incoming + before = after +
-    superseded + quarantined, in counts and in energy.
+    Delivered = folded + quarantined + released before, and folded + before = after + superseded, in counts and in
+    energy.
 
     Raises:
         MeterveilError: a side differs; nothing may be committed.
     """
     for what, of in (("readings", totals.count), ("milliwatt-hours", totals.energy)):
         for name, left, right in (
-            ("delivered = folded + quarantined", of("delivered"), of("folded") + of("quarantined")),
+            (
+                "delivered = folded + quarantined + released before",
+                of("delivered"),
+                of("folded") + of("quarantined") + of("released_before"),
+            ),
             ("folded + before = after + superseded", of("folded") + of("before"), of("after") + of("superseded")),
         ):
             if left != right:

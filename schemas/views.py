@@ -150,17 +150,26 @@ QUARANTINE = _view(
     Field("position", pa.int32(), True, "technical", "place inside a series, from 0"),
     Field("reason", pa.string(), True, "technical", "reason code (schemas/reasons.py)"),
     *(
-        Field(name, pa.string(), False, field_class, f"{name} as it was delivered, as text")
-        for name, field_class in (
-            ("metering_point_id", "direct_identifier"),
-            ("product", "technical"),
-            ("start", "technical"),
-            ("resolution", "technical"),
-            ("registered_at", "technical"),
-            ("energy", "usage"),
-            ("status", "technical"),
+        Field(name, pa.string(), False, field_class, f"{name}, as text: {form}; as delivered where it can't be read")
+        for name, field_class, form in (
+            ("metering_point_id", "direct_identifier", "an id"),
+            ("product", "technical", "an id"),
+            ("start", "technical", "UTC"),
+            ("resolution", "technical", "a duration such as PT15M"),
+            ("registered_at", "technical", "UTC"),
+            ("energy", "usage", "kWh"),
+            ("status", "technical", "a word of our scale"),
         )
     ),
+)
+
+#: One row per reading that came back from quarantine; when its input is read again, it is not set aside again.
+RELEASES = _view(
+    Field("file_digest", pa.string(), True, "technical", "SHA-256 of the file that it was delivered in, hex"),
+    Field("row", pa.int64(), True, "technical", "line or record in the file, from 1"),
+    Field("position", pa.int32(), True, "technical", "place inside a series, from 0"),
+    Field("reason", pa.string(), True, "technical", "why it had been set aside (schemas/reasons.py)"),
+    Field("run_id", pa.string(), True, "technical", "the run that released it"),
 )
 
 #: One row per run that committed.
@@ -194,6 +203,7 @@ VIEWS: dict[str, dict[str, Field]] = {
     "daily": DAILY,
     "customers": CUSTOMERS,
     "quarantine": QUARANTINE,
+    "releases": RELEASES,
     "changes": CHANGES,
     "runs": RUNS,
 }
@@ -204,6 +214,7 @@ VIEW_KINDS = {
     "daily": "cell",
     "customers": "entity",
     "quarantine": "input",
+    "releases": "input",
     "changes": "log",
     "runs": "log",
 }

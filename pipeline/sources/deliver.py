@@ -13,7 +13,15 @@ from pipeline.sources.base import Delivery
 from schemas.reasons import Reason
 from schemas.series import DAY_S, MAX_ENERGY
 from schemas.status import STATUS_WORDS, Status
-from transforms.rejected import ACCEPTED, REASONS, TEXT_FIELDS, build_rejected, empty_rejected, name_first_faults
+from transforms.rejected import (
+    ACCEPTED,
+    REASONS,
+    TEXT_FIELDS,
+    build_rejected,
+    empty_rejected,
+    name_first_faults,
+    render_field,
+)
 from transforms.series import (
     Readings,
     build_series,
@@ -34,6 +42,8 @@ _TIME = pa.timestamp("us", "UTC")
 _HEAD_COLUMNS = ("metering_point_id", "product", "start", "resolution_s", "registered_at")
 #: The same, by the names under which quarantine shows them.
 _HEAD_FIELDS = ("metering_point_id", "product", "start", "resolution", "registered_at")
+#: Fields that are text in every format.
+_NAMES = ("metering_point_id", "product")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,7 @@ def deliver_readings(
 
     Args:
         columns: the decoded fields.
-        delivered: the fields as they stood in the file, by ``TEXT_FIELDS``, for what is set aside.
+        delivered: the fields as they stood in the file, by ``TEXT_FIELDS``, for what is set aside and can't be read.
         faults: what only the source can see (ambiguous or impossible local times), as masks.
     """
     values = _check_values(columns.energy, columns.status)
@@ -119,7 +129,7 @@ def deliver_readings(
     bad = np.flatnonzero(codes != ACCEPTED)
     taken = pa.array(bad)
     rejected = build_rejected(
-        {name: column.take(taken) for name, column in delivered.items()},
+        _show_fields(columns, delivered, taken),
         row=columns.row[bad],
         position=np.zeros_like(bad),
         codes=codes[bad],
@@ -227,6 +237,19 @@ def _bound(array: pa.Array, least: int, most: int) -> tuple[NDArray[np.int64], M
         outside |= (values < least) | (values > most)
         values = np.where(outside, least, values)
     return values, outside
+
+
+def _show_fields(columns: Columns, delivered: Mapping[str, pa.Array], taken: pa.Array) -> dict[str, pa.Array]:
+    """Show readings that are set aside: fields in our own form, as delivered where they could not be read.
+
+    What a feed leaves to its mapping (unit, decimal sign, time zone, words) need not be known then to read them again.
+    """
+    fields = {name: render_field(name, column.take(taken)) for name, column in delivered.items() if name in TEXT_FIELDS}
+    for name, column in columns.as_delivered().items():
+        if name not in _NAMES:
+            own = render_field(name, column.take(taken))
+            fields[name] = pc.coalesce(own, fields[name]) if name in fields else own
+    return fields
 
 
 def _unite(*parts: Mapping[Reason, Mask]) -> dict[Reason, Mask]:

@@ -61,7 +61,7 @@ def test_no_element_between_the_steps_is_pickled(graph):
         for transform in proto.components.transforms.values()
         if (outputs := transform.outputs.values()) and "/" not in transform.unique_name
     }
-    readings = {"ReadReadings", "GroupByCell", "FoldCells", "GroupByFile", "WriteQuarantine", "Others"}
+    readings = {"ReadReadings", "GroupByCell", "FoldCells", "GroupByFile", "WriteQuarantine"}
     assert between.keys() >= readings | {"PlanFiles", "SpreadSplits", "DeriveEntities", "Commit"}
     assert not [(step, found) for step, found in between.items() for coder in found if is_pickled(coder)]
 

@@ -118,7 +118,7 @@ def test_every_fault_ends_in_quarantine_with_its_line(tmp_path):
     assert sorted(whole[1], key=lambda row: row["row"]) == sorted(parts[1], key=lambda row: row["row"])
 
 
-def test_rejected_fields_stand_as_delivered(tmp_path):
+def test_rejected_fields_stand_as_understood_or_else_as_delivered(tmp_path):
     rejected = read_file(write(tmp_path / "f.csv", line(0), line(4, "0,5", "FINE")), OPTIONS)[1]
     assert rejected[0] == {
         "row": 3,
@@ -129,7 +129,7 @@ def test_rejected_fields_stand_as_delivered(tmp_path):
         "start": "2026-01-01T01:00:00Z",
         "resolution": "PT15M",
         "registered_at": "2026-01-01T00:00:00Z",
-        "energy": "0,5",
+        "energy": "0.500000",
         "status": "FINE",
         "decoded_energy": 500_000,
     }

@@ -71,9 +71,9 @@ def test_words_durations_and_kilowatt_hours(tmp_path):
     good, rejected = read_file(write(tmp_path / "f.parquet", table))
     assert [reading[5:] for reading in good] == [(143_000, 5), (0, 0), (0, 3)]
     assert [(row["row"], row["reason"], row["energy"], row["decoded_energy"]) for row in rejected] == [
-        (4, "unknown_status", "2", 2_000_000),
+        (4, "unknown_status", "2.000000", 2_000_000),
         (5, "bad_energy", "nan", 0),
-        (6, "unreadable_row", "1", 0),
+        (6, "unreadable_row", "1.000000", 0),
     ]
 
 

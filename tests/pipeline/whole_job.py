@@ -18,8 +18,9 @@ from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.sources.base import ReadOptions
 from schemas.flags import Flag
 
-#: Every table of the default policy that depends on what was delivered, and not on the runs in which it was.
-DATA_TABLES = tuple(sorted(set(load_policy(DEFAULT_POLICY).datasets) - {"operational.runs", "operational.changes"}))
+#: Tables that say in which runs something happened; every other depends on what was delivered alone.
+OF_RUNS = {"operational.runs", "operational.changes", "operational.releases"}
+DATA_TABLES = tuple(sorted(set(load_policy(DEFAULT_POLICY).datasets) - OF_RUNS))
 CELL_TABLES = ("operational.readings", "operational.billing_daily", "analytics.readings", "analytics.daily")
 #: Runs that take minutes are for a release, or whoever asks for them.
 large = pytest.mark.skipif(

@@ -52,6 +52,7 @@ def test_columns_are_those_of_the_main_job(plan):
         "analytics.daily": "metering_point site product direction local_date energy peak_kw base_kw night_share "
         "load_factor expected_minutes present_minutes heating fuse_band postal_area",
         "operational.quarantine_readings": " ".join(VIEWS["quarantine"]),
+        "operational.releases": " ".join(VIEWS["releases"]),
         "operational.changes": " ".join(VIEWS["changes"]),
         "operational.runs": " ".join(VIEWS["runs"]),
     }

@@ -1,0 +1,117 @@
+"""Beginning a run that changes a lake, and what every such run leaves: a lease, a context, a line in the audit log."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.access import current_user
+from pipeline.audit import AuditEntry, record_event
+from pipeline.commit import check_unchanged
+from pipeline.context import RUNS, RunContext, current_snapshots, newest_reference, reference_folder
+from pipeline.errors import MeterveilError
+from pipeline.journal import sole_committer
+from pipeline.keys import open_keyset
+from pipeline.lake import Lake
+from pipeline.lease import clean_up_dead, leased
+from pipeline.ledger import describe_options
+from pipeline.reference import build_snapshot
+from pipeline.sources.base import ReadOptions
+from transforms.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What every run is given.
+
+    Attributes:
+        keyset: path of the keyset.
+        kek: path of the key-encryption key, or ``env:NAME``.
+        threads: threads of this machine.
+        reference: folder of reference feeds, or None for the reference of the lake.
+        asked: how to read inputs, as the user said it.
+        read: the same, with ``now`` resolved.
+        in_process: whether all that works for the run ends with this process.
+    """
+
+    keyset: Path
+    kek: str
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    reference: Path | None = None
+    asked: ReadOptions = field(default_factory=ReadOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
+    in_process: bool = True
+
+
+@contextmanager
+def begin_run(
+    lake: Lake, policy: Path, plan: Plan, request: RunRequest, command: str, now: datetime
+) -> Iterator[RunContext]:
+    """Begin a run: after those that died, on the tables as they are, with a lease until the block ends.
+
+    Args:
+        lake: the lake.
+        policy: path of the policy.
+        plan: the same, compiled.
+        request: what the run is given.
+        command: for lease and audit log.
+        now: when it begins.
+
+    Raises:
+        MeterveilError: the lake is of another policy or key, or its tables can't be changed.
+    """
+    keyset = open_keyset(request.keyset, request.kek)
+    run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    with leased(lake, run_id, command, in_process=request.in_process):
+        with sole_committer(lake):
+            clean_up_dead(lake)
+            check_unchanged(lake, plan, keyset)
+            lake.ensure_tables(plan)
+            snapshots = current_snapshots(lake, plan)
+            reference = newest_reference(lake)
+        if request.reference:
+            reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
+        context = RunContext(
+            run_id=run_id,
+            lake=str(lake.root),
+            policy=str(policy.resolve()),
+            keyset=str(request.keyset.resolve()),
+            kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
+            reference=reference.version,
+            snapshots=snapshots,
+            read=request.read,
+            options=describe_options(request.asked),
+            threads=request.threads,
+        )
+        with _audited(lake, command, run_id):
+            yield context
+
+
+def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
+    """Read a run's record back from ``operational.runs``.
+
+    Raises:
+        MeterveilError: no such run has committed.
+    """
+    rows = lake.table(RUNS).scan(row_filter=f"run_id == '{run_id}'", selected_fields=("record",)).to_arrow()
+    if not len(rows):
+        raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
+    record: dict[str, Any] = json.loads(rows["record"][0].as_py())
+    return record
+
+
+@contextmanager
+def _audited(lake: Lake, command: str, run_id: str) -> Iterator[None]:
+    """Leave a line in the audit log, however the run ends."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        details: Mapping[str, str | int] = {"run": run_id}
+        record_event(lake, AuditEntry(datetime.now(UTC), current_user().name, command, outcome, details=details))
