@@ -10,6 +10,9 @@ MAX_ENERGY = 99_999_999_999_999
 #: Active energy, the product of a reading that names none (blank or ``0``).
 ACTIVE_ENERGY = "8716867000030"
 
+#: District heat, which has no code of its own.
+DISTRICT_HEAT = "district_heat"
+
 #: Resolution of a daily value, in (nominal) seconds: one local day, whatever its length.
 DAY_S = 86_400
 

@@ -16,17 +16,22 @@ STALE_HOURS = 3
 SPIKE_FACTOR = 20
 #: … and at least this mean power, so that a kettle in an empty house is none.
 SPIKE_KW = 5
+#: Flags that say nothing about heat: after hours of zeros, any warm water is a spike and makes up for them.
+_NOT_OF_HEAT = Flag.ABOVE_FUSE | Flag.SPIKE | Flag.STALE_THEN_DOUBLE
 #: Phase voltage; a main fuse carries three phases of it.
 VOLTS, PHASES = 230, 3
 
 
-def check_grid(grid: DayGrid, resolution_s: int, fuse_a: npt.NDArray[np.int32]) -> npt.NDArray[np.int32] | None:
+def check_grid(
+    grid: DayGrid, resolution_s: int, fuse_a: npt.NDArray[np.int32], *, is_heat: bool = False
+) -> npt.NDArray[np.int32] | None:
     """Flag the readings of a day grid.
 
     Args:
         grid: one product and resolution of a cell.
         resolution_s: its resolution.
         fuse_a: int32 [points], main fuse in ampere per phase; 0 where unknown.
+        is_heat: it is district heat: no fuse carries it, and hours of zeros, then warm water, are a summer's day.
 
     Returns:
         int32 [points, slots] of ``schemas.flags.Flag`` bits, or None where nothing was noticed.
@@ -34,6 +39,8 @@ def check_grid(grid: DayGrid, resolution_s: int, fuse_a: npt.NDArray[np.int32]) 
     flags = None
     for rows in grid.blocks():
         found = _check_block(grid.energy[rows], grid.status[rows], resolution_s, fuse_a[rows])
+        if is_heat:
+            found &= ~np.int32(_NOT_OF_HEAT)
         if found.any():
             flags = np.zeros(grid.energy.shape, np.int32) if flags is None else flags
             flags[rows] = found

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.flags import Flag
+from schemas.series import DISTRICT_HEAT
 from schemas.views import VIEWS
 from transforms.calendar import LocalCalendar
 from transforms.checks import check_grid
@@ -67,7 +68,7 @@ def view_readings(cell: CellGrids, points: Points, calendar: LocalCalendar, want
     flags = {}
     for key, grid in cell.grids.items():
         at = points.place[grid.points]
-        found = check_grid(grid, key[1], fuse_a[at])
+        found = check_grid(grid, key[1], fuse_a[at], is_heat=key[0] == DISTRICT_HEAT)
         of_point = point_flags[at]
         if of_point.any():
             found = np.broadcast_to(of_point[:, None], grid.energy.shape) | (0 if found is None else found)

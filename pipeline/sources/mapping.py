@@ -17,7 +17,21 @@ import yaml
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.fields import parse_resolution, parse_stamp, require_registration
+from schemas.series import ACTIVE_ENERGY
 from schemas.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """How registers count.
+
+    Attributes:
+        digits: before the decimal sign; after as many nines comes 0.
+        most: the most that one interval can have, in the unit of the values.
+    """
+
+    digits: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,8 @@ class Mapping:
     Attributes:
         columns: our field to the column's name.
         resolution_s: of every interval, seconds, or None where a column or start and end say it.
+        product: of every value, where no column says it.
+        register: how registers count, or None where the values are energy.
         unit: of every value, or None where a column says it.
         status: of every value, or None where a column says it.
         status_words: words of the status column.
@@ -39,6 +55,8 @@ class Mapping:
 
     columns: MappingType[str, str]
     resolution_s: int | None
+    product: str
+    register: Register | None
     unit: str | None
     status: Status | None
     status_words: MappingType[str, Status]
@@ -92,16 +110,14 @@ def load_mapping(path: str) -> Mapping:
 def _check_choices(content: dict[str, Any], path: str) -> None:
     """Check what has to be said exactly once, and never guessed."""
     columns = content["columns"]
+    if "product" in columns and "product" in content:
+        raise _wrong(path, "name the product once: as a column or for all")
     if not all(isinstance(word, str) for word in content.get("status_words", {})):
         raise _wrong(path, "status_words holds a word that YAML takes for a number or truth value: quote it")
-    bounds = [name for name in ("start", "end") if name in columns]
-    if not bounds:
-        raise _wrong(path, "columns names neither start nor end: say which of them the time of a row is")
-    lengths = ("resolution" in columns) + ("resolution" in content)
-    if len(bounds) == 2 and lengths:
-        raise _wrong(path, "start and end give the resolution already: leave out resolution, or one of them")
-    if len(bounds) == 1 and lengths != 1:
-        raise _wrong(path, "with start or end alone, name the resolution once: as a column or for all")
+    if "register" in content:
+        _check_register(content, path)
+    else:
+        _check_interval(content, path)
     for name in ("unit", "status"):
         if (name in columns) + (name in content) != 1:
             raise _wrong(path, f"name the {name} once: as a column or for all")
@@ -111,6 +127,34 @@ def _check_choices(content: dict[str, Any], path: str) -> None:
         raise _wrong(path, "name registered_at once: as a column or in the file's name")
     if content.get("delimiter", ",") == content.get("decimal_sign", "."):
         raise _wrong(path, "delimiter and decimal_sign are the same: name both")
+
+
+def _check_interval(content: dict[str, Any], path: str) -> None:
+    columns = content["columns"]
+    if "energy" not in columns:
+        raise _wrong(path, "columns names no energy")
+    if stray := [name for name in ("register", "read_at", "meter") if name in columns]:
+        raise _wrong(path, f"columns names {stray[0]}: say in register how it counts")
+    bounds = [name for name in ("start", "end") if name in columns]
+    if not bounds:
+        raise _wrong(path, "columns names neither start nor end: say which of them the time of a row is")
+    lengths = ("resolution" in columns) + ("resolution" in content)
+    if len(bounds) == 2 and lengths:
+        raise _wrong(path, "start and end give the resolution already: leave out resolution, or one of them")
+    if len(bounds) == 1 and lengths != 1:
+        raise _wrong(path, "with start or end alone, name the resolution once: as a column or for all")
+
+
+def _check_register(content: dict[str, Any], path: str) -> None:
+    columns = content["columns"]
+    if missing := [name for name in ("register", "read_at") if name not in columns]:
+        raise _wrong(path, f"columns names no {missing[0]}, which register needs")
+    if stray := [name for name in ("energy", "start", "end", "resolution", "unit") if name in columns]:
+        raise _wrong(path, f"columns names {stray[0]}: with register, energy and its interval follow from reads")
+    if "resolution" not in content:
+        raise _wrong(path, "name the resolution: how far apart reads are")
+    if content["register"]["most"] >= 10 ** content["register"]["digits"]:
+        raise _wrong(path, "register.most is more than a register of so many digits can show")
 
 
 def _build(content: dict[str, Any], path: str) -> Mapping:
@@ -135,6 +179,8 @@ def _build(content: dict[str, Any], path: str) -> Mapping:
     return Mapping(
         columns=content["columns"],
         resolution_s=resolution_s,
+        product=content.get("product", ACTIVE_ENERGY),
+        register=Register(**content["register"]) if "register" in content else None,
         unit=content.get("unit"),
         status=Status[content["status"]] if "status" in content else None,
         status_words={word: Status[status] for word, status in content.get("status_words", {}).items()},
