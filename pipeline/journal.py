@@ -7,6 +7,7 @@ since it was written, and a table has a journal's change if and only if its curr
 """
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,9 @@ from pipeline.iceberg import replace_files
 from pipeline.lake import Lake
 from pipeline.lock import PATIENCE_S, commit_lock
 from pipeline.parquet import DataFile
+
+#: How far the clock may be behind to be waited for: time servers set it back by seconds.
+_CLOCK_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,11 @@ def sole_committer(lake: Lake, patience_s: float = PATIENCE_S) -> Iterator[None]
     """Be the only one who changes the lake's tables, with no commit half done.
 
     Raises:
-        MeterveilError: another run holds the lock too long, or a commit that was begun can't be finished.
+        MeterveilError: another run holds the lock too long, the clock is behind the last commit, or a commit that was
+            begun can't be finished.
     """
     with commit_lock(lake, patience_s):
+        _await_clock(lake)
         for path in sorted(_folder(lake).glob("*.json")):
             _finish(lake, path)
         yield
@@ -94,6 +100,19 @@ def commit_journal(lake: Lake, journal: Journal) -> None:
     path = _folder(lake) / f"{journal.run_id}.json"
     replace_file(path, json.dumps(asdict(journal)).encode(), private=True)
     _finish(lake, path)
+
+
+def _await_clock(lake: Lake) -> None:
+    """Wait for a clock that was set back: snapshots are in the order of their times, and readers rely on it."""
+    last = max((lake.state(name).updated_ms for name in lake.table_names()), default=0)
+    behind = last / 1000 - time.time()
+    if behind > _CLOCK_PATIENCE_S:
+        raise MeterveilError(
+            f"this machine's clock is {behind:,.0f} s behind the lake's last commit",
+            where=str(lake.root),
+            remedy="nothing was committed: set the clock right, or wait that long, then run it again",
+        )
+    time.sleep(max(0.0, behind))
 
 
 def _folder(lake: Lake) -> Path:

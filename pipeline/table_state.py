@@ -66,6 +66,11 @@ class TableState:
         return list(self.metadata.get("snapshot-log", ()))
 
     @property
+    def updated_ms(self) -> int:
+        """When the table changed last, ms since 1970."""
+        return int(self.metadata["last-updated-ms"])
+
+    @property
     def location(self) -> str:
         """The table's folder, as it was when the table was made."""
         return str(self.metadata["location"])

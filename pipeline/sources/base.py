@@ -37,6 +37,7 @@ class Split:
         stop: the end, exclusive, in the same unit.
         first_row: number, from 1, of the part's first record or line in the file.
         rows: records that decoding must give, or None where the format can't tell beforehand.
+        stamp: how the file stood on its disk when its digest was taken; the registry sees to it.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Split:
     stop: int
     first_row: int
     rows: int | None = None
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A source is named by an entry point, whether it is ours or comes with another pa
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -102,6 +103,7 @@ def plan_file(path: str, options: ReadOptions) -> Sequence[Split]:
         MeterveilError: an option is missing or wrong, or a source can't be loaded.
     """
     try:
+        stamp = _stamp(path)
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
@@ -109,16 +111,28 @@ def plan_file(path: str, options: ReadOptions) -> Sequence[Split]:
         raise BadFileError("it can't be opened", where=path, remedy=error.strerror or "check the path") from None
     if size == 0:
         raise BadFileError("the file is empty (0 bytes)", where=path, remedy="fetch it again")
-    return find_source(path, options).splits(path, digest, options)
+    return [replace(split, stamp=stamp) for split in find_source(path, options).splits(path, digest, options)]
 
 
 def read_split(split: Split, options: ReadOptions) -> Iterator[Delivery]:
     """Decode a part of a file, batch by batch; every reading in it ends in ``series`` or in ``rejected``.
 
     Raises:
-        BadFileError: what only decoding shows to be damaged.
+        BadFileError: what only decoding shows to be damaged; or the file is not the one that was planned any more.
     """
-    return load_source(split.format).read(split, options)
+    try:
+        yield from load_source(split.format).read(split, options)
+    finally:  # also where its end is gone, or its content is torn
+        if not Path(split.path).exists() or _stamp(split.path) != split.stamp:
+            raise BadFileError(
+                "it changed while it was read", where=split.path, remedy="run again when whoever writes it is done"
+            )
+
+
+def _stamp(path: str) -> str:
+    """Say how a file stands on its disk: whoever writes to it, or replaces it, changes that."""
+    status = Path(path).stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _describe(entry: EntryPoint) -> str:

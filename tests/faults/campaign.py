@@ -1,4 +1,7 @@
-"""Kill the real command again and again: ``make faults``. The last line says kills and violations."""
+"""Kill the real command again and again, and let several run at once: ``make faults``.
+
+The last line says kills, rounds and violations.
+"""
 
 import argparse
 import random
@@ -10,13 +13,14 @@ from tempfile import TemporaryDirectory
 
 sys.path.append(str(Path(__file__).parents[1] / "pipeline"))
 
-from kills import Stage, kill_once
+from kills import THEN, TOO_LATE, Stage, kill_once, race_once
 
 
 def main() -> int:
     """Run the campaign; 1 if anything was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="how many (200)")
+    parser.add_argument("--rounds", type=int, default=50, help="how often two or four run at once (50)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of the instants (random)")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
@@ -25,20 +29,21 @@ def main() -> int:
     with TemporaryDirectory(prefix="meterveil-faults-") as name:
         stage = Stage.build(Path(name))
         while kills < arguments.kills:
-            scenario = stage.scenarios[chance.randrange(len(stage.scenarios))]
+            scenario = chance.choice(stage.scenarios)
             when, wrong = kill_once(stage, scenario, chance)
-            instants = [instant for instant in when.split(", then ") if instant != "too late"]
-            kills += len(instants)
-            violations += len(wrong)
-            print(
-                f"{kills:4d}  {scenario.name}: {when}",
-                *(f"      VIOLATION {what}" for what in wrong),
-                sep="\n",
-                flush=True,
-            )
+            kills += sum(instant != TOO_LATE for instant in when.split(THEN))
+            violations += _tell(f"{kills:4d}  {scenario.name}: {when}", wrong)
+        for number in range(arguments.rounds):
+            what, wrong = race_once(stage, chance)
+            violations += _tell(f"{number + 1:4d}  {what}", wrong)
     print(f"{time.monotonic() - started:.0f} s")
-    print(f"{kills} kills, {violations} violations")
+    print(f"{kills} kills, {arguments.rounds} rounds, {violations} violations")
     return 1 if violations else 0
+
+
+def _tell(what: str, wrong: list[str]) -> int:
+    print(what, *(f"      VIOLATION {problem}" for problem in wrong), sep="\n", flush=True)
+    return len(wrong)
 
 
 if __name__ == "__main__":

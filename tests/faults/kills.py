@@ -30,6 +30,8 @@ from pipeline.verify import verify_lake
 
 _PROGRAM = (sys.executable, "-c", "import sys; from pipeline.cli import main; sys.exit(main())")
 _BUCKETS = 2
+#: Between the instants at which a run, and the one after it, were killed; and of one that had ended before.
+THEN, TOO_LATE = ", then ", "too late"
 _POLL_S = 0.0005
 _UNNAMED = "a metadata file that no snapshot needs"
 #: How long after an event a run is killed, at most.
@@ -125,9 +127,12 @@ class Stage:
         if template.exists():
             shutil.copytree(template, self.lake)
 
-    def start(self, scenario: Scenario) -> subprocess.Popen[bytes]:
-        """Start the command."""
-        command = [*_PROGRAM, *scenario.arguments, "--lake", str(self.lake)]
+    def start(self, scenario: Scenario, readings: Sequence[Path] = ()) -> subprocess.Popen[bytes]:
+        """Start the command; with other readings than the scenario's, if any are given."""
+        arguments = [*scenario.arguments]
+        if readings:
+            arguments[arguments.index("--readings") :] = ["--readings", *map(str, readings)]
+        command = [*_PROGRAM, *arguments, "--lake", str(self.lake)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def verify(self, *, done: bool) -> list[str]:
@@ -183,7 +188,28 @@ def kill_once(stage: Stage, scenario: Scenario, chance: random.Random) -> tuple[
         f"killed {', '.join(instants)}, run again: {what}"
         for what in [*stage.verify(done=True), *stage.compare(scenario)]
     ]
-    return ", then ".join(instants), wrong
+    return THEN.join(instants), wrong
+
+
+def race_once(stage: Stage, chance: random.Random) -> tuple[str, list[str]]:
+    """Let two or four runs share the work of a scenario, some of it twice: cells that meet, or that none of them finds.
+
+    Returns:
+        What ran, in words, and what is wrong.
+    """
+    scenario = stage.scenarios[1]
+    stage.prepare(scenario)
+    files = [Path(name) for name in scenario.arguments[scenario.arguments.index("--readings") + 1 :]]
+    shares: list[list[Path]] = [[chance.choice(files)] for _ in range(chance.choice((2, 4)))]
+    for file in files:
+        chance.choice(shares).append(file)
+    processes = []
+    for share in shares:
+        processes.append(stage.start(scenario, sorted(set(share))))
+        time.sleep(chance.choice((0.0, chance.uniform(0, 1))))
+    codes = [process.wait() for process in processes]
+    wrong = [f"a run ended with {code}" for code in codes if code not in (0, 3)]
+    return f"{len(shares)} at once", [*wrong, *stage.verify(done=True), *stage.compare(scenario)]
 
 
 def _kill(stage: Stage, scenario: Scenario, chance: random.Random) -> str:
@@ -198,7 +224,7 @@ def _kill(stage: Stage, scenario: Scenario, chance: random.Random) -> str:
         time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     ended = process.wait() != -signal.SIGKILL
-    return "too late" if ended else f"{delay:.3f} s after {name}"
+    return TOO_LATE if ended else f"{delay:.3f} s after {name}"
 
 
 def _list_events(lake: Path) -> list[tuple[str, Callable[[], bool] | None]]:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from kills import Stage, kill_once
+from kills import Stage, kill_once, race_once
 
 
 @pytest.fixture(scope="module")
@@ -14,4 +14,9 @@ def stage(tmp_path_factory):
 @pytest.mark.parametrize("number", range(4))
 def test_a_run_that_is_killed_is_made_good_by_the_next(stage, number):
     _, wrong = kill_once(stage, stage.scenarios[number % len(stage.scenarios)], random.Random(number))
+    assert wrong == []
+
+
+def test_runs_at_once_end_as_one_after_the_other(stage):
+    _, wrong = race_once(stage, random.Random(1))
     assert wrong == []
