@@ -169,7 +169,7 @@ def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.i
         return "skip"
 
     names = [str(index) for index in range(len(header.names))]
-    if content.isspace():
+    if not content.strip():
         # The parser takes nothing but line ends for an empty file.
         return [pa.array([""] * (content.count(b"\n") or 1))] * len(names), np.zeros(0, dtype=np.int64)
     table = pv.read_csv(

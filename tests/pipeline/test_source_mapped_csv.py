@@ -156,6 +156,15 @@ def test_all_columns_and_words(tmp_path):
     assert rejected == [(5, "unknown_status"), (6, "unreadable_row"), (7, "unreadable_row")]
 
 
+@pytest.mark.parametrize("lines", [['A;"x'], ['"A"x,2026-01-01 00:00,1'], ["", 'A,"']])
+def test_a_file_of_nothing_but_broken_quotes_is_set_aside(tmp_path, lines):
+    path = tmp_path / "f.csv"
+    path.write_text("\n".join(["id,time,value", *lines]), "utf-8")  # no line end after the last
+    options = ReadOptions(registered_at="2027-01-01T00:00:00Z", mapping=write_mapping(tmp_path))
+    good, rejected = read_file(path, options)
+    assert (good, [(row["row"], row["reason"]) for row in rejected]) == ([], [(1 + len(lines), "unreadable_row")])
+
+
 def test_registration_from_the_name(tmp_path):
     mapping = write_mapping(tmp_path, {"registered_at": {"file_name": r"_(\w+)\.csv$"}})
     lines = ["id,time,value", f"{POINT},2026-01-01 00:00,1"]
