@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-startup constraints clean
+.PHONY: help setup demo test faults lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-startup bench-night constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -90,6 +90,9 @@ bench-formats: .venv/benched ## the same readings from Avro and from Parquet
 
 bench-month: .venv/benched ## memory of a month in one run beside that of a day (20 minutes, 30 GB of disk)
 	$(BIN)/python -m benchmarks.month
+
+bench-night: .venv/benched ## a day and eleven days' corrections into a lake that holds these; NIGHT=--heavy for sixty (35 GB of disk)
+	$(BIN)/python -m benchmarks.night $(NIGHT)
 
 bench-startup: setup ## what a command takes before it works: help, a query, a tiny ingestion
 	$(BIN)/python -m benchmarks.startup
