@@ -34,6 +34,8 @@ Ints = NDArray[np.int64]
 
 #: Bytes that one worker reads at a time: about three million values.
 SPLIT_BYTES = 16 << 20
+#: Bytes that offsets of 32 bits reach; no day of real data is as long.
+_MOST_BYTES = 1 << 30
 #: Reactive energy, in kilovar-hours where active energy has kilowatt-hours; the suffix says its direction.
 REACTIVE_ENERGY = "8716867000047"
 #: Units that are energy, in upper case: what they count, and the unit of active energy of the same power of ten.
@@ -73,8 +75,10 @@ _BOM = b"\xef\xbb\xbf"
 _KINDS = np.array([100, 200, 300, 400, 500, 900])
 #: The first line; some senders begin with an empty one.
 _HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*100,NEM(1[23])[,\r\n]")
-_END = re.compile(rb"\n900,*[ \t\r]*(?:\n|$)")
+_END = re.compile(rb"\n900,*\r?(?:\n|$)")
 _REST = re.compile(rb"\s*(?:$|100,NEM12[,\r\n])")
+#: What stands behind the indicator of a record.
+_INDICATED = re.compile(rb",|\r?(?:\n|$)")
 #: Where a file may be cut: not before a 400, which belongs to its day.
 _CUT = re.compile(rb"\n(?=[23]00,)")
 
@@ -108,6 +112,8 @@ class Nem12Source:
             while start < len(data):
                 cut = _CUT.search(data, min(start + split_bytes, len(data)) - 1)
                 stop = cut.end() if cut else len(data)
+                if stop - start > _MOST_BYTES:
+                    raise BadFileError("a line is too long to be a day", where=path, remedy="check the file")
                 splits.append(Split(path, self.name, digest, start, stop, first_row))
                 first_row += data[start:stop].count(b"\n")
                 start = stop
@@ -203,10 +209,19 @@ def _check_blocks(path: str, data: mmap.mmap) -> None:
 
 def _find_stream(data: mmap.mmap, start: int) -> bytes:
     """Find the 200 record, with its line end, that days from ``start`` on belong to; empty if one stands there."""
-    found = data.rfind(b"\n200,", 0, start)
-    if found < 0 or data.rfind(b"\n900", found, start) >= 0:
+    found = _find_last(data, b"\n200", 0, start)
+    if found < 0 or _find_last(data, b"\n900", found, start) >= 0:
         return b""
     return data[found + 1 : data.find(b"\n", found + 1) + 1]
+
+
+def _find_last(data: mmap.mmap, indicator: bytes, start: int, stop: int) -> int:
+    """Find the last record with an indicator between two places; -1 if there is none."""
+    found = stop
+    while (found := data.rfind(indicator, start, found)) >= 0:
+        if _INDICATED.match(data, found + len(indicator)):
+            return found
+    return -1
 
 
 def _parse(content: bytes, first_row: int) -> _Lines:
@@ -215,7 +230,7 @@ def _parse(content: bytes, first_row: int) -> _Lines:
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     if b'"' in content:  # only notes in words have any reason for quotes
-        content = re.sub(rb'"[^"\n]*"', lambda quoted: quoted.group()[1:-1].replace(b",", b" "), content)
+        content = re.sub(rb'(?<=,)"[^"\n]*"', lambda quoted: quoted.group()[1:-1].replace(b",", b" "), content)
     if not content.endswith(b"\n"):
         content += b"\n"
     text = np.frombuffer(content, np.uint8)
@@ -229,14 +244,18 @@ def _parse(content: bytes, first_row: int) -> _Lines:
     first = np.concatenate(([0], last[:-1] + 1))
     filled = np.flatnonzero(offsets[last + 1] > offsets[first])
     first, last = first[filled], last[filled]
-    words = pc.utf8_trim_whitespace(fields.take(pa.array(first)))
-    kind = pc.index_in(words, pa.array([str(number) for number in _KINDS])).fill_null(len(_KINDS)).to_numpy()
+    # Exactly these: what cuts a file, and finds the stream that a part begins in, goes by them as well.
+    kind = (
+        pc.index_in(fields.take(pa.array(first)), pa.array([str(number) for number in _KINDS]))
+        .fill_null(len(_KINDS))
+        .to_numpy()
+    )
     return _Lines(fields, first, last - first + 1, first_row + filled, np.append(_KINDS, 0)[kind])
 
 
 def _find_days(lines: _Lines) -> _Days:
     numbers = np.arange(len(lines.kind))
-    heads = np.maximum.accumulate(np.where(np.isin(lines.kind, (100, 200, 900)), numbers, -1))
+    heads = np.maximum.accumulate(np.where(np.isin(lines.kind, (200, 900)), numbers, -1))
     minutes = np.zeros(len(numbers), np.int64)
     streams = np.flatnonzero(lines.kind == 200)
     minutes[streams] = _as_integers(lines.take(streams, 8), r"^[0-9]{1,2}$")

@@ -1,13 +1,13 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from source_cases import read_file, read_in_parts
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import ReadOptions
-from pipeline.sources.registry import plan_file, read_split
+from pipeline.sources.registry import load_source, plan_file, read_split
 from schemas.status import Status
 from transforms.calendar import local_calendar
 from transforms.pieces import locate
@@ -310,6 +310,7 @@ def test_registers_of_months_are_refused_with_the_reason(tmp_path):
         read(tmp_path, *lines, header="100,NEM13,200401101030,MDA1,Ret1")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.tuples(
@@ -347,3 +348,36 @@ def test_whatever_is_written_is_read(tmp_path_factory, days):
             for slot, value in enumerate(energy)
         ]
     assert read(folder, *lines) == (sorted(expected), [])
+
+
+VALUES = ",".join(["1"] * 24)
+PIECES = [
+    "200,A,,,E1,,,kWh,60,",
+    "200,B,,,E1,,,kWh,60,",
+    " 200,C,,,E1,,,kWh,60,",
+    '"200",D,,,E1,,,kWh,60,',
+    "200 ,E,,,E1,,,kWh,60,",
+    "200",
+    f"300,20040201,{VALUES},A,,,{UPDATED}",
+    f"300,20040202,{VALUES},V,,,{UPDATED}",
+    f" 300,20040203,{VALUES},A,,,{UPDATED}",
+    "400,1,24,S14,1,",
+    "500,O,S1,,",
+    "100,NEM12,200405011135",
+    "900\n100,NEM12,200405011135",
+    "9001",
+    "900 ",
+    "",
+    '500,"a',
+    "x",
+]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(["\n", "\r\n"]))
+def test_parts_of_any_lines_give_the_same_as_the_whole(tmp_path_factory, pieces, newline):
+    path = write(tmp_path_factory.mktemp("parts"), *pieces, newline=newline)
+    whole = read_file(path)
+    splits = load_source("nem12").splits(str(path), "", ReadOptions(), split_bytes=1)
+    assert read_file(path, ReadOptions(), splits) == whole
+    assert not {"C-E1", "D-E1", "E-E1"} & {reading[0] for reading in whole[0]}
