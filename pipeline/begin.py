@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
 from pipeline.commit import check_unchanged
-from pipeline.context import RUNS, RunContext, current_snapshots, newest_reference, reference_folder
+from pipeline.context import (
+    RUNS,
+    RunContext,
+    current_horizons,
+    current_snapshots,
+    name_run,
+    newest_reference,
+    reference_folder,
+)
 from pipeline.errors import MeterveilError
 from pipeline.journal import sole_committer
 from pipeline.keys import open_keyset
@@ -66,13 +75,13 @@ def begin_run(
         MeterveilError: the lake is of another policy or key, or its tables can't be changed.
     """
     keyset = open_keyset(request.keyset, request.kek)
-    run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    run_id = name_run(now)
     with leased(lake, run_id, command, in_process=request.in_process):
         with sole_committer(lake):
             clean_up_dead(lake)
             check_unchanged(lake, plan, keyset)
             lake.ensure_tables(plan)
-            snapshots = current_snapshots(lake, plan)
+            snapshots, horizons = current_snapshots(lake, plan), current_horizons(lake)
             reference = newest_reference(lake)
         if request.reference:
             reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
@@ -84,6 +93,7 @@ def begin_run(
             kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
             reference=reference.version,
             snapshots=snapshots,
+            horizons=horizons,
             read=request.read,
             options=describe_options(request.asked),
             threads=request.threads,
@@ -98,11 +108,11 @@ def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
     Raises:
         MeterveilError: no such run has committed.
     """
-    rows = lake.table(RUNS).scan(row_filter=f"run_id == '{run_id}'", selected_fields=("record",)).to_arrow()
-    if not len(rows):
-        raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
-    record: dict[str, Any] = json.loads(rows["record"][0].as_py())
-    return record
+    for file in lake.state(RUNS).files():
+        if file.label == run_id:
+            record: dict[str, Any] = json.loads(pq.read_table(file.path, columns=["record"])["record"][0].as_py())
+            return record
+    raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
 
 
 @contextmanager

@@ -82,6 +82,8 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
         refs: the cell's frames (``transforms.pieces.split_by_cell``), in the run's staging folder; perhaps none.
     """
     label, refs = label_of(cell), tuple(refs)
+    if run.is_beyond(READINGS, cell.local_date):
+        return _drop(cell, refs, read_frames(run.staging, refs))
     replaced = run.current[READINGS].get(label)
     base = [] if replaced is None else _read_state(replaced.path, cell.local_date, run.calendar)
     grids, tally = fold(read_frames(run.staging, refs), base, cell.local_date, run.calendar)
@@ -101,6 +103,17 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     files += _derive_cell(run, cell, grids, points, rows, name_source(path))
     totals = Totals.of_fold(tally, state.rows, state.energy, changed=bool(files))
     return CellWork(*cell, path_of(replaced), refs, changes, tuple(files), totals)
+
+
+def _drop(cell: Cell, refs: tuple[FrameRef, ...], frames: Iterable[pa.RecordBatch]) -> CellWork:
+    """Count what came for a cell that the lake no longer keeps. A file that it still has is left to housekeeping."""
+    rows = energy = 0
+    for frame in frames:
+        values = frame.column("energy").flatten().to_numpy()
+        rows, energy = rows + len(values), energy + int(values.sum(dtype=np.int64))
+    dropped = {"folded": (rows, energy), "dropped:retention": (rows, energy)}
+    counts = {"cells": (1, 0), "cells_unchanged": (1, 0), "before": (0, 0), "after": (0, 0)}
+    return CellWork(*cell, "", refs, (), (), Totals.of(**counts, **dropped))
 
 
 def _stage_changes(run: OpenRun, cell: Cell, changed: pa.Table) -> tuple[FrameRef, ...]:
@@ -175,6 +188,7 @@ def _derive_cell(
             (dataset, footer)
             for dataset in run.datasets(view)
             if dataset.name != READINGS
+            and not run.is_beyond(dataset.name, cell.local_date)
             and not _is_in_step(run.current[dataset.name].get(label), footer := run.footer(dataset, source, local_date))
         ]
         if not stale:

@@ -150,7 +150,10 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
 
     def still_holds(work: CellWork) -> bool:
         same_base = path_of(current.get(label_of(work.cell))) == work.base
-        return same_base and run.reference.version == planned.reference.version
+        same_datasets = all(
+            run.is_beyond(name, work.local_date) == planned.is_beyond(name, work.local_date) for name in run.horizons
+        )
+        return same_base and same_datasets and run.reference.version == planned.reference.version
 
     done = {work.cell: work for work in cells if still_holds(work)}
     stale = [work for work in cells if work.cell not in done]

@@ -1,11 +1,13 @@
 """What a run works with: named on the launcher, opened on the worker. No secret and no table is ever pickled."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from pipeline.horizons import read_horizons
 from pipeline.keys import SECRET_ACCESS, Key, Keyset, open_keyset
 from pipeline.lake import Lake, open_lake
 from pipeline.policy_file import load_policy
@@ -32,6 +34,7 @@ class RunContext:
         kek: where the key-encryption key comes from (``pipeline.keys``).
         reference: version of the reference snapshot; empty for none.
         snapshots: table name and Iceberg snapshot id that this run builds on, for every table that has one.
+        horizons: table name and first local date that it still has (``pipeline.horizons``), for those that have one.
         read: how to read inputs where the files don't say.
         options: the same as it was given, for the ledger of inputs (``pipeline.ledger``).
         threads: threads a worker works with.
@@ -44,6 +47,7 @@ class RunContext:
     kek: str
     reference: str
     snapshots: tuple[tuple[str, int], ...]
+    horizons: tuple[tuple[str, int], ...]
     read: ReadOptions
     options: str
     threads: int
@@ -69,7 +73,13 @@ class OpenRun:
 
         If another run has changed the lake's reference, this one goes over to it, unless it brings one of its own.
         """
-        now = OpenRun(replace(self.context, snapshots=current_snapshots(self.lake, self.plan)))
+        now = OpenRun(
+            replace(
+                self.context,
+                snapshots=current_snapshots(self.lake, self.plan),
+                horizons=current_horizons(self.lake),
+            )
+        )
         if now.context == self.context:
             return self
         if self.reference.version != self.lake_reference.version:
@@ -109,6 +119,15 @@ class OpenRun:
             for name in self.plan.datasets
         }
 
+    @cached_property
+    def horizons(self) -> dict[str, int]:
+        """Each dataset's first local date, in days since 1970-01-01, where it has one."""
+        return dict(self.context.horizons)
+
+    def is_beyond(self, dataset_name: str, local_date: int) -> bool:
+        """Tell whether a local date (days since 1970-01-01) is one that a dataset no longer keeps."""
+        return local_date < self.horizons.get(dataset_name, local_date)
+
     def datasets(self, view: str) -> list[Dataset]:
         """List the datasets of the policy that select from a view."""
         return [dataset for dataset in self.plan.datasets.values() if dataset.view == view]
@@ -143,6 +162,11 @@ def open_run(context: RunContext) -> OpenRun:
     return OpenRun(context)
 
 
+def current_horizons(lake: Lake) -> tuple[tuple[str, int], ...]:
+    """List the datasets that have a horizon, with it (``pipeline.horizons``)."""
+    return tuple(sorted(read_horizons(lake).items()))
+
+
 def current_snapshots(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
     """List the tables of a plan that have a snapshot, with the current one's id."""
     snapshots = ((name, lake.state(name).snapshot_id) for name in plan.datasets)
@@ -161,6 +185,11 @@ def newest_reference(lake: Lake) -> Snapshot:
 
 def _open_reference(lake: Lake, version: str) -> Snapshot:
     return open_snapshot(reference_folder(lake), version) if version else NO_REFERENCE
+
+
+def name_run(now: datetime) -> str:
+    """Make the id of a run that begins now: the time, for people, and something random."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 def mark_of(run_id: str) -> str:

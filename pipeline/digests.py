@@ -8,7 +8,8 @@ of a path with two digests both must hold, so that damage is never blessed by a 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,31 @@ def read_digests(path: Path) -> RecordedDigests:
     if damaged:
         raise MeterveilError("the digests are damaged", where=str(path), remedy="restore the file")
     return recorded
+
+
+def find_superseded(lake: Lake, gone: Container[str] = ()) -> list[Path]:
+    """Find the records that say nothing more: of every file of theirs that is still there a later one says the same.
+
+    Damaged records are left where they are, for verification to find.
+
+    Args:
+        lake: the lake.
+        gone: files that are to be taken as deleted.
+    """
+    records = []
+    for path in digests_folder(lake).glob("*.json"):
+        with suppress(MeterveilError):
+            records.append((read_digests(path), path))
+    said: set[tuple[str, str]] = set()
+    superseded = []
+    # The last one has every table's metadata as it is now, so it always stays.
+    for record, path in sorted(records, key=lambda one: datetime.fromisoformat(one[0].recorded_at), reverse=True):
+        still = {(name, digest) for name, digest in record.files.items() if name not in gone and Path(name).exists()}
+        if said and still <= said:
+            superseded.append(path)
+        else:
+            said |= still
+    return superseded
 
 
 def _encode(recorded: RecordedDigests) -> bytes:

@@ -1,14 +1,16 @@
 """Datasets as Iceberg tables: schema and partitions from the plan, current files, and one snapshot per replacement."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile as IcebergFile
-from pyiceberg.manifest import DataFileContent, FileFormat
+from pyiceberg.manifest import DataFileContent, FileFormat, ManifestFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 from pyiceberg.types import (
@@ -32,6 +34,9 @@ from transforms.plan import Dataset
 
 _PARTITION_COLUMN = "local_date"
 _PARTITION_FIELD_ID = 1000  # where Iceberg's specification lets partition fields begin
+#: As many manifests as this become one, up to a size: every commit adds one or two, and each is a file to open.
+_MERGED_AT = 20
+_MERGED_BYTES = 8 << 20
 
 #: No retries: a commit on a stale base fails, and the run looks again at what changed. No bounds or statistics in
 #: manifests, whoever writes: readers prune by partition. Old metadata files go by themselves; data files are ours to
@@ -130,13 +135,40 @@ def replace_files(
     if not current.keys() >= set(removed_paths):
         raise CommitFailedException("a file to replace is no longer in the table")
     with table.transaction() as transaction:
-        snapshot = transaction.update_snapshot(snapshot_properties=dict(summary)).overwrite()
+        snapshot = _MergingOverwrite(table, transaction, summary)
         for path in removed_paths:
             snapshot.delete_data_file(current[path])
         for file in added:
             snapshot.append_data_file(_as_iceberg_file(file, table))
         snapshot.commit()
     return snapshot.snapshot_id
+
+
+def expire_snapshots(table: Table, snapshot_ids: Container[int]) -> None:
+    """Take snapshots out of a table's metadata, those of them that are there; the current one stays.
+
+    Their files stay on the disk, and are for the caller to delete.
+    """
+    found = [one.snapshot_id for one in table.snapshots() if one.snapshot_id in snapshot_ids]
+    if found:
+        table.maintenance.expire_snapshots().by_ids(found).commit()
+
+
+class _MergingOverwrite(_OverwriteFiles):
+    """pyiceberg's replacement of files, which keeps the number of manifests bounded as its append does."""
+
+    def __init__(self, table: Table, transaction: Transaction, summary: Mapping[str, str]) -> None:
+        operation = Operation.OVERWRITE if table.current_snapshot() else Operation.APPEND
+        super().__init__(operation, transaction, table.io, snapshot_properties=dict(summary))
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        merger = _ManifestMergeManager(_MERGED_BYTES, _MERGED_AT, merge_enabled=True, snapshot_producer=self)
+        merged = merger.merge_manifests(manifests)
+        listed = {manifest.manifest_path for manifest in merged}
+        for manifest in manifests:
+            if manifest.added_snapshot_id == self.snapshot_id and manifest.manifest_path not in listed:
+                self._io.delete(manifest.manifest_path)  # written a moment ago, and part of another one now
+        return merged
 
 
 def _iceberg_type(kind: pa.DataType) -> PrimitiveType:

@@ -20,7 +20,7 @@ from pipeline.catalog import catalog_faults
 from pipeline.digests import record_digests
 from pipeline.errors import MeterveilError
 from pipeline.files import replace_file
-from pipeline.iceberg import replace_files
+from pipeline.iceberg import expire_snapshots, replace_files
 from pipeline.lake import Lake
 from pipeline.lock import PATIENCE_S, commit_lock
 from pipeline.parquet import DataFile
@@ -37,11 +37,13 @@ class TableChange:
         dataset: the table's name.
         added: files that were written for it, complete and on the disk.
         removed: paths of current files.
+        expired: ids of snapshots to forget, if any; their files are for others to delete.
     """
 
     dataset: str
     added: tuple[DataFile, ...]
     removed: tuple[str, ...]
+    expired: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ def _await_clock(lake: Lake) -> None:
     time.sleep(max(0.0, behind))
 
 
+def list_unfinished(lake: Lake) -> list[str]:
+    """List the ids of those whose commit was begun and is not finished."""
+    return sorted(path.stem for path in _folder(lake).glob("*.json"))
+
+
 def _folder(lake: Lake) -> Path:
     return lake.operational / "journal"
 
@@ -142,7 +149,10 @@ def _read(path: Path) -> Journal:
         fields = json.loads(path.read_bytes())
         changes = tuple(
             TableChange(
-                change["dataset"], tuple(DataFile(**file) for file in change["added"]), tuple(change["removed"])
+                change["dataset"],
+                tuple(DataFile(**file) for file in change["added"]),
+                tuple(change["removed"]),
+                tuple(change.get("expired", ())),
             )
             for change in fields["changes"]
         )
@@ -166,5 +176,7 @@ def _check_files(journal: Journal) -> None:
 
 def _apply(table: Table, change: TableChange, journal: Journal) -> None:
     snapshot = table.current_snapshot()
-    if not (snapshot and snapshot.summary and snapshot.summary["meterveil.run"] == journal.run_id):
+    done = snapshot and snapshot.summary and snapshot.summary["meterveil.run"] == journal.run_id
+    if (change.added or change.removed) and not done:
         replace_files(table, change.added, change.removed, journal.summary)
+    expire_snapshots(table, change.expired)

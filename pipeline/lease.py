@@ -103,6 +103,23 @@ def list_live(lake: Lake) -> list[str]:
     return [path.stem for path in _paths(lake) if is_live(path)]
 
 
+def list_dead(lake: Lake) -> list[Path]:
+    """List what runs that died, or could not clean up after themselves, left: staged frames, and leases."""
+    live = set(list_live(lake))
+    staged = staging_folder(lake, "").glob("*")
+    return sorted(path for path in (*_paths(lake), *staged) if path.stem not in live)
+
+
+def begin_of_live(lake: Lake, now: datetime) -> datetime:
+    """Tell when the first of the runs that are at work began; a given time where none began earlier."""
+    begins = [now]
+    for path in _paths(lake):
+        with suppress(FileNotFoundError):  # it has just ended
+            if is_live(path):
+                begins.append(datetime.fromisoformat(json.loads(path.read_bytes())["started_at"]))
+    return min(begins)
+
+
 def is_live(path: Path) -> bool:
     """Tell by its file whether a lease's holder is at work: by the process if it is here, else by the heartbeat."""
     try:

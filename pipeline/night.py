@@ -66,7 +66,7 @@ def _count_days(run: OpenRun, cells: Sequence[CellWork], limits: Limits, today: 
     current = run.current[dataset.name]
     files = {label: file.path for label, file in current.items()}
     files |= {label_of(work.cell): file.path for work in cells for file in work.files if file.dataset == dataset.name}
-    touched = {work.local_date for work in cells}
+    touched = {work.local_date for work in cells if not run.is_beyond(dataset.name, work.local_date)}
     held = touched.union(file.local_date for file in current.values() if file.local_date is not None)
     return count_days(
         dataset,

@@ -159,6 +159,8 @@ _LINES = (
     ("in the touched cells before", "before"),
     ("superseded", "superseded"),
     ("superseded", "superseded:"),
+    ("dropped", "dropped"),
+    ("dropped", "dropped:"),
     ("in the touched cells after", "after"),
 )
 

@@ -7,7 +7,7 @@ Whatever changes a table goes through ``pipeline.catalog``.
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,12 @@ class TableState:
     Attributes:
         name: ``operational.readings``.
         metadata: the metadata, as the specification has it.
+        file: path of the metadata file.
     """
 
     name: str
     metadata: dict[str, Any]
+    file: str
 
     @property
     def snapshots(self) -> list[dict[str, Any]]:
@@ -109,6 +111,22 @@ class TableState:
         manifests = {path for snapshot in self.snapshots for path in self._manifests(snapshot)}
         return {file.path: file for path in sorted(manifests) for file in _read_manifest(path)}
 
+    def needed_paths(self, snapshot_ids: Container[int]) -> set[str]:
+        """Find every file that some of the snapshots need, and the metadata files that the table remembers.
+
+        Raises:
+            MeterveilError: another program has written into the table.
+        """
+        snapshots = [one for one in self.snapshots if one["snapshot-id"] in snapshot_ids]
+        manifests = {path for one in snapshots for path in self._manifests(one)}
+        return {
+            self.file,
+            *(entry["metadata-file"] for entry in self.metadata.get("metadata-log", ())),
+            *(one["manifest-list"] for one in snapshots),
+            *manifests,
+            *(file.path for path in manifests for file in _read_manifest(path)),
+        }
+
     def _find(self, snapshot_id: int | None) -> dict[str, Any] | None:
         return next((one for one in self.snapshots if one["snapshot-id"] == snapshot_id), None)
 
@@ -130,7 +148,7 @@ def is_cell_dataset(dataset: Dataset) -> bool:
 
 def read_metadata(name: str, location: str) -> TableState:
     """Read a table's metadata file."""
-    return TableState(name, json.loads(Path(location).read_bytes()))
+    return TableState(name, json.loads(Path(location).read_bytes()), location)
 
 
 def read_state(catalog: Path, name: str, timeout_s: float) -> TableState | None:

@@ -82,8 +82,8 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
 def check_conservation(totals: Totals) -> None:
     """Check that no reading and no milliwatt-hour was lost or doubled.
 
-    Delivered = folded + quarantined + released before, and folded + before = after + superseded, in counts and in
-    energy.
+    Delivered = folded + quarantined + released before, and folded + before = after + superseded + dropped, in
+    counts and in energy.
 
     Raises:
         MeterveilError: a side differs; nothing may be committed.
@@ -95,7 +95,11 @@ def check_conservation(totals: Totals) -> None:
                 of("delivered"),
                 of("folded") + of("quarantined") + of("released_before"),
             ),
-            ("folded + before = after + superseded", of("folded") + of("before"), of("after") + of("superseded")),
+            (
+                "folded + before = after + superseded + dropped",
+                of("folded") + of("before"),
+                of("after") + of("superseded") + of("dropped"),
+            ),
         ):
             if left != right:
                 raise MeterveilError(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.cells import READINGS, name_source
 from pipeline.findings import Findings
+from pipeline.horizons import read_horizons
 from pipeline.lake import Lake
 from pipeline.reference import Snapshot
 from pipeline.table_state import CurrentFile, is_cell_dataset
@@ -79,6 +80,7 @@ class CellChecks:
         ]
         self._calendar = local_calendar(lake.settings.time_zone)
         self._buckets = lake.settings.bucket_count
+        self._horizons = read_horizons(lake)
         self._wheres = {where: None for dataset in self._derived if _can_select(where := _where(dataset))}
 
     def check_all(self, tables: Mapping[str, TableFiles], intact: Container[str]) -> None:
@@ -91,8 +93,10 @@ class CellChecks:
         for label, file in sorted(states.items()):
             state = self._check_rows(file) if file.path in intact else None
             for dataset in derived:
-                self._findings["in step"].looked_at += 1
                 derived_file = known[dataset.name].get(label)
+                if derived_file is None and self._is_beyond(dataset, file):
+                    continue
+                self._findings["in step"].looked_at += 1
                 if derived_file is None:
                     self._findings["in step"].find(file.path, f"{dataset.name} has no file of this cell")
                 elif derived_file.path in intact and self._check_step(dataset, file, derived_file):
@@ -102,6 +106,10 @@ class CellChecks:
         for dataset in derived:
             for label in known[dataset.name].keys() - states.keys():
                 self._findings["in step"].find(known[dataset.name][label].path, "derives from no cell that is there")
+
+    def _is_beyond(self, dataset: Dataset, file: CurrentFile) -> bool:
+        """Tell whether a dataset no longer keeps the day of an operational file."""
+        return file.local_date is not None and file.local_date < self._horizons.get(dataset.name, file.local_date)
 
     def _by_label(self, table: TableFiles) -> dict[str, CurrentFile]:
         """Index current files by what they hold; each may be held once."""

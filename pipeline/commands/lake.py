@@ -1,7 +1,8 @@
-"""``meterveil init``, ``tables`` and ``verify``: the lake itself."""
+"""``meterveil init``, ``tables``, ``verify`` and ``maintain``: the lake itself."""
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ def describe(commands: Any) -> None:
     _describe_init(commands)
     _describe_tables(commands)
     _describe_verify(commands)
+    _describe_maintain(commands)
 
 
 def _describe_init(commands: Any) -> None:
@@ -86,3 +88,34 @@ def _verify(arguments: argparse.Namespace) -> None:
         raise MeterveilError(
             f"{findings.violations} violations", where=str(arguments.lake), remedy="restore what is damaged from a copy"
         )
+
+
+def _describe_maintain(commands: Any) -> None:
+    command = commands.add_parser(
+        "maintain",
+        help="expire old snapshots, drop days beyond retention, delete what nothing needs",
+        description="Shows what there is to do; does it with --yes. Safe beside runs that are at work.",
+    )
+    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--yes", action="store_true", help="do it")
+    command.add_argument(
+        "--keep", type=_as_days, default=30, metavar="DAYS", help="days back that query --as-of can ask for (30)"
+    )
+    add_json(command)
+    command.set_defaults(run=_maintain, parser=command)
+
+
+def _maintain(arguments: argparse.Namespace) -> None:
+    from pipeline.maintain import describe_upkeep, maintain
+
+    lake, plan = open_lake_and_plan(arguments)
+    chores = (maintain if arguments.yes else describe_upkeep)(lake, plan, arguments.keep)
+    print_rows([asdict(chore) for chore in chores], as_json=arguments.json)
+    if not arguments.yes and not arguments.json:
+        print("nothing is changed; --yes does it")
+
+
+def _as_days(text: str) -> int:
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError("a number of days, 1 or more")

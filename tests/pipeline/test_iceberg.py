@@ -1,5 +1,6 @@
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -133,6 +134,18 @@ def test_years_of_dates_are_replaced_at_once(lake):
     replace_files(table, old, [], SUMMARY)
     replace_files(table, new, [file.path for file in old], SUMMARY)
     assert {file.path for file in current_files(table)} == {file.path for file in new}
+
+
+def test_manifests_do_not_grow_with_commits(lake):
+    name = "analytics.readings"
+    for number in range(60):
+        file = pretend(lake, f"{20541 + number}/00000")
+        replace_files(lake.table(name), [file], [], {"meterveil.run": str(number)})
+    table = lake.table(name)
+    assert len(table.current_snapshot().manifests(table.io)) < 21
+    assert len(current_files(table)) == len(list(table.scan().plan_files())) == 60
+    needed = {item.manifest_path for one in table.snapshots() for item in one.manifests(table.io)}
+    assert {str(path) for path in Path(table.location(), "metadata").glob("*-m*.avro")} == needed
 
 
 @pytest.mark.parametrize("of", [ANALYTICS, OPERATIONAL])

@@ -33,6 +33,7 @@ def graph(fleet_run):
         kek=fleet_run.keys["kek"],
         reference="",
         snapshots=(),
+        horizons=(),
         read=ReadOptions(),
         options="",
         threads=1,

@@ -298,6 +298,7 @@ def graph_of(retailer, **changes) -> list[bytes]:
         kek=str(retailer.folder / "kek.bin"),
         reference=newest_reference(lake).version,
         snapshots=(),
+        horizons=(),
         read=ReadOptions(),
         options="",
         threads=1,
