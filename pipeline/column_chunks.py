@@ -55,7 +55,7 @@ class ColumnKind:
         name: the column.
         required: whether no value may be missing.
         repeats: whether values that are not in runs repeat, so that a dictionary pays.
-        statistics: whether least and greatest value are written; of numbers only.
+        statistics: whether least and greatest value are written; of numbers and text only, in a dictionary.
     """
 
     name: str
@@ -117,7 +117,11 @@ def _make_page(kind: int, content: bytes, header: Struct) -> tuple[bytes, int]:
 
 def _bound(dictionary: pa.Array) -> Struct:
     bounds = pc.min_max(dictionary)
-    least, greatest = (encode_plain(pa.array([bounds[of]], dictionary.type)) for of in ("min", "max"))
+    texts = pa.types.is_string(dictionary.type)  # whose bounds stand without their length
+    least, greatest = (
+        bounds[of].as_py().encode() if texts else encode_plain(pa.array([bounds[of]], dictionary.type))
+        for of in ("min", "max")
+    )
     return {5: binary(greatest), 6: binary(least)}
 
 

@@ -11,13 +11,15 @@ import pyarrow.parquet as pq
 from pipeline.column_chunks import ColumnKind, encode_chunk
 from pipeline.files import write_file
 from pipeline.labels import parse_label
+from pipeline.table_state import is_cell_dataset
 from pipeline.thrift import I16, STRUCT, Struct, decode_struct, encode_struct, i64, list_of, struct
 from transforms.decimals import as_decimal
 from transforms.plan import Column, Dataset
 
 _MAGIC = b"PAR1"
-#: Statistics cost up to 11 ns a value on ids; only the column that readers prune by has them.
-_PRUNED_BY = "local_date"
+#: What readers prune by has statistics: the date; and the point where the rows of a cell are sorted by it, so that one
+#: customer's month is some row groups. A bound is a value: no identifier or pseudonym of analytics is one.
+_PRUNED_BY = ("local_date", "metering_point_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def encode_rows(blocks: Iterable[pa.Table], dataset: Dataset, key_value: Mapping
         The file, and its number of rows.
     """
     kinds = [
-        ColumnKind(column.name, column.required, _repeats(column.type), column.name == _PRUNED_BY)
+        ColumnKind(column.name, column.required, _repeats(column.type), _is_pruned_by(column, dataset))
         for column in dataset.columns
     ]
     content = [_MAGIC]
@@ -121,6 +123,11 @@ def _read_footer(dataset: Dataset, key_value: Mapping[str, str]) -> Struct:
         writer.add_key_value_metadata(key_value)
     content = sink.getvalue().to_pybytes()
     return decode_struct(content[-8 - int.from_bytes(content[-8:-4], "little") : -8])
+
+
+def _is_pruned_by(column: Column, dataset: Dataset) -> bool:
+    plain = pa.types.is_date32(column.type) or dataset.zone == "operational"
+    return is_cell_dataset(dataset) and column.name in _PRUNED_BY and plain
 
 
 def _repeats(kind: pa.DataType) -> bool:

@@ -4,6 +4,7 @@ import stat
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,6 +77,19 @@ def test_size_and_digest_are_those_of_the_file(tmp_path):
     file = write_data_file([reading_rows(OPERATIONAL)], OPERATIONAL, new_path(tmp_path), {})
     content = Path(file.path).read_bytes()
     assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_each_block_of_an_operational_cell_says_which_points_it_has(tmp_path):
+    rows = reading_rows(OPERATIONAL, points=5)
+    blocks = [rows.slice(0, 2 * 92), rows.slice(2 * 92)]
+    file = write_data_file(blocks, OPERATIONAL, new_path(tmp_path), {})
+    metadata = pq.ParquetFile(file.path).metadata
+    for number, block in enumerate(blocks):
+        statistics = metadata.row_group(number).column(0).statistics
+        ids = block["metering_point_id"].to_pylist()
+        assert (statistics.min, statistics.max) == (min(ids), max(ids))
+    [(found,)] = duckdb.sql(f"SELECT count(*) FROM '{file.path}' WHERE metering_point_id = '{ids[-1]}'").fetchall()
+    assert found == 92
 
 
 def test_entity_files_have_no_date_and_no_statistics(tmp_path):
