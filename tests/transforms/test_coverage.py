@@ -29,7 +29,7 @@ def make_batch(series):
 
 
 SERIES = st.lists(
-    st.tuples(st.sampled_from("ABC"), st.integers(0, 12), st.sampled_from([900, 3600]), st.integers(1, 4)), max_size=8
+    st.tuples(st.sampled_from("AB"), st.integers(0, 8), st.sampled_from([900, 3600]), st.integers(1, 6)), max_size=8
 )
 
 
@@ -60,6 +60,11 @@ def test_it_is_the_union_whatever_the_batches_are(batches):
     assert total.gaps.sum() == missing
     merged = list(zip(points, total.resolution_s, total.start, strict=True))
     assert merged == sorted(merged, key=lambda stretch: (points.index(stretch[0]), *stretch[1:]))
+
+
+def test_a_long_stretch_reaches_over_a_short_one():
+    found = cover(make_batch([("A", BEGIN, 900, 6), ("A", BEGIN + 900, 900, 1), ("A", BEGIN + 3600, 900, 3)]), CALENDAR)
+    assert (found.readings.tolist(), found.gaps.tolist()) == ([7], [0])
 
 
 def test_daily_values_meet_where_the_clock_changes():
