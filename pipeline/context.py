@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from transforms.pseudonym import derive_subkey
 
 #: The table of runs. Every commit of a run changes it, so its snapshots tell what the lake was made with.
 RUNS = "operational.runs"
+_BEGIN = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,12 @@ def _open_reference(lake: Lake, version: str) -> Snapshot:
 
 def name_run(now: datetime) -> str:
     """Make the id of a run that begins now: the time, for people, and something random."""
-    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    return f"{now.astimezone(UTC):{_BEGIN}}-{secrets.token_hex(4)}"
+
+
+def begin_of_run(run_id: str) -> datetime:
+    """Read from a run's id when it began, to the second."""
+    return datetime.strptime(run_id.rpartition("-")[0], _BEGIN).replace(tzinfo=UTC)
 
 
 def mark_of(run_id: str) -> str:

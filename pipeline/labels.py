@@ -8,6 +8,7 @@ from pipeline.errors import MeterveilError
 
 _EPOCH = date(1970, 1, 1)
 _PARTITION = "local_date="
+_RANDOM_BYTES = 8
 
 
 def name_data_file(label: str, mark: str = "") -> str:
@@ -18,7 +19,7 @@ def name_data_file(label: str, mark: str = "") -> str:
     """
     day, _, stem = label.rpartition("/")
     folder = f"{_PARTITION}{_EPOCH + timedelta(days=int(day))}/" if day else ""
-    return f"{folder}{stem}-{mark}{secrets.token_hex(8)}.parquet"
+    return f"{folder}{stem}-{mark}{secrets.token_hex(_RANDOM_BYTES)}.parquet"
 
 
 def parse_label(path: str) -> tuple[str, int | None]:
@@ -35,3 +36,8 @@ def parse_label(path: str) -> tuple[str, int | None]:
         return stem, None
     day = (date.fromisoformat(pure.parent.name.removeprefix(_PARTITION)) - _EPOCH).days
     return f"{day}/{stem}", day
+
+
+def mark_in(path: str) -> str:
+    """Read the mark back from a data file's path."""
+    return PurePath(path).stem.rpartition("-")[2][: -2 * _RANDOM_BYTES]

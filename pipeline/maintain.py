@@ -5,31 +5,30 @@ sole committer's, by the journal, like a run's; only when the tables have forgot
 dies half-way leaves files that nothing refers to, which are the next one's to delete.
 """
 
-import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline.access import current_user
 from pipeline.audit import AuditEntry, record_event
-from pipeline.context import RUNS, mark_of, name_run, read_last_commit, reference_folder
+from pipeline.context import RUNS, begin_of_run, mark_of, name_run, read_last_commit, reference_folder
 from pipeline.digests import find_superseded
 from pipeline.horizons import advance_horizons, read_horizons
 from pipeline.journal import Journal, TableChange, commit_journal, list_unfinished, sole_committer
+from pipeline.labels import mark_in
 from pipeline.lake import Lake
 from pipeline.lease import begin_of_live, clean_up_dead, leased, list_dead, list_live
 from pipeline.night import local_day
 from pipeline.table_state import TableState, is_cell_dataset
-from transforms.plan import Plan
+from transforms.plan import Dataset, Plan
 
 #: How long a state of the lake can be asked for, unless the user says otherwise.
 KEEP_DAYS = 30
 _SECOND = 1000
+_DEAD = "left by runs that died"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +47,60 @@ class Chore:
 
 
 @dataclass(frozen=True, slots=True)
-class _Upkeep:
-    """What there is to do.
+class _Changes:
+    """What is to become of the tables.
 
     Attributes:
         horizons: the first local date that each dataset is to have.
-        changes: of the tables.
-        dropped: files of data that the tables drop, beyond their retention.
-        strays: files that nothing refers to once the tables have changed.
-        folders: reference snapshots that nothing refers to then.
-        dead: ids of runs that died, and their leases.
+        tables: the changes.
+        kept: ids of the snapshots that each table keeps.
     """
 
     horizons: Mapping[str, int]
-    changes: tuple[TableChange, ...]
-    dropped: tuple[str, ...]
-    strays: tuple[Path, ...]
-    folders: tuple[Path, ...]
-    dead: tuple[Path, ...]
+    tables: tuple[TableChange, ...]
+    kept: Mapping[str, set[int]]
 
-    def chores(self, digests: Iterable[Path]) -> list[Chore]:
-        """Sum it up."""
+    @property
+    def expired(self) -> Chore:
+        """The snapshots that no table keeps."""
+        return Chore("snapshots that expire", sum(len(table.expired) for table in self.tables), 0)
+
+    @property
+    def dropped(self) -> Chore:
+        """The files of what is beyond its retention."""
+        paths = (Path(path) for table in self.tables for path in table.removed)
+        return _count("files beyond retention, gone when their last snapshot expires", paths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remains:
+    """What nothing refers to.
+
+    Attributes:
+        files: of data and of metadata.
+        references: folders of reference snapshots.
+        digests: records of what is no more.
+    """
+
+    files: tuple[Path, ...]
+    references: tuple[Path, ...]
+    digests: tuple[Path, ...]
+
+    @property
+    def chores(self) -> list[Chore]:
+        """Sum them up."""
         return [
-            _count("runs that died", self.dead),
-            Chore("snapshots that expire", sum(len(change.expired) for change in self.changes), 0),
-            _count("files beyond retention, gone when their last snapshot expires", map(Path, self.dropped)),
-            _count("files that nothing needs", self.strays),
-            _count("reference snapshots that nothing needs", self.folders),
-            _count("digest records of what is no more", digests),
+            _count("files that nothing needs", self.files),
+            _count("reference snapshots that nothing needs", self.references),
+            _count("digest records of what is no more", self.digests),
         ]
+
+    def delete(self) -> None:
+        """Delete them all."""
+        for path in (*self.files, *self.digests):
+            path.unlink(missing_ok=True)
+        for folder in self.references:
+            shutil.rmtree(folder)
 
 
 def describe_upkeep(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS) -> list[Chore]:
@@ -87,7 +111,9 @@ def describe_upkeep(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS) -> list[
         plan: its policy.
         keep_days: how many days back a state of the lake can be asked for.
     """
-    return _look(lake, plan, keep_days, datetime.now(UTC)).chores(find_superseded(lake))
+    changes = _plan_changes(lake, plan, keep_days, datetime.now(UTC))
+    remains = _find_remains(lake, changes.kept)
+    return [_count(_DEAD, list_dead(lake)), changes.expired, changes.dropped, *remains.chores]
 
 
 def maintain(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS, now: datetime | None = None) -> list[Chore]:
@@ -106,55 +132,40 @@ def maintain(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS, now: datetime |
         MeterveilError: another run commits for too long, or a commit that was begun can't be finished.
     """
     now = now or datetime.now(UTC)
-    run_id = name_run(now)
+    run_id = name_run(datetime.now(UTC))
     with leased(lake, run_id, "maintain", in_process=True), sole_committer(lake):
-        dead = tuple(list_dead(lake))
-        dead_chore = _count("runs that died", dead)
+        dead = _count(_DEAD, list_dead(lake))
         clean_up_dead(lake)
-        upkeep = _look(lake, plan, keep_days, now)
-        advance_horizons(lake, upkeep.horizons)
-        if upkeep.changes:
+        changes = _plan_changes(lake, plan, keep_days, now)
+        done = [dead, changes.expired, changes.dropped]
+        advance_horizons(lake, changes.horizons)
+        if changes.tables:
             last = read_last_commit(lake)
             policy, key, reference = (last[f"meterveil.{what}"] for what in ("policy", "key", "reference"))
-            commit_journal(lake, Journal(run_id, policy, key, reference, upkeep.changes))
-        # The commit has left metadata of its own behind, and knows better what it needs.
-        after = _look(lake, plan, keep_days, now)
-        digests = find_superseded(lake, gone={str(path) for path in after.strays})
-        done = _merge_chores(upkeep, after, digests, dead_chore)
-        for path in (*after.strays, *digests):
-            path.unlink(missing_ok=True)
-        for folder in after.folders:
-            shutil.rmtree(folder)
-        details = {chore.what: chore.count for chore in done}
-        record_event(
-            lake,
-            AuditEntry(datetime.now(UTC), current_user().name, "maintain", "done", details={"run": run_id, **details}),
-        )
+            commit_journal(lake, Journal(run_id, policy, key, reference, changes.tables))
+        states = (lake.state(name) for name in lake.table_names())
+        kept = {state.name: {one["snapshot-id"] for one in state.snapshots} for state in states}
+        remains = _find_remains(lake, kept)
+        done += remains.chores
+        remains.delete()
+        details = {"run": run_id} | {chore.what: chore.count for chore in done}
+        user = current_user().name
+        record_event(lake, AuditEntry(datetime.now(UTC), user, "maintain", "done", details=details))
     return done
 
 
-def _merge_chores(before: _Upkeep, after: _Upkeep, digests: Iterable[Path], dead: Chore) -> list[Chore]:
-    whole = _Upkeep(before.horizons, before.changes, before.dropped, after.strays, after.folders, ())
-    return [dead, *whole.chores(digests)[1:]]
-
-
-def _look(lake: Lake, plan: Plan, keep_days: int, now: datetime) -> _Upkeep:
-    """Work out what there is to do."""
+def _plan_changes(lake: Lake, plan: Plan, keep_days: int, now: datetime) -> _Changes:
     oldest = begin_of_live(lake, now - timedelta(days=keep_days))
-    busy = {mark_of(run_id) for run_id in (*list_live(lake), *list_unfinished(lake))}
-    tables = {name: lake.state(name) for name in lake.table_names()}
-    wanted = _wanted_horizons(lake, plan, now)
-    changes, strays, dropped = [], [], []
-    for name, state in tables.items():
-        kept = _kept_snapshots(state, oldest)
-        expired = tuple(one["snapshot-id"] for one in state.snapshots if one["snapshot-id"] not in kept)
-        removed = _find_dropped(lake, plan, state, wanted)
-        dropped += removed
+    horizons = _advance(lake, plan, now)
+    changes, kept = [], {}
+    for name in lake.table_names():
+        state = lake.state(name)
+        kept[name] = _kept_snapshots(state, oldest)
+        expired = tuple(one["snapshot-id"] for one in state.snapshots if one["snapshot-id"] not in kept[name])
+        removed = _find_dropped(lake, plan.datasets[name], state, horizons) if name in plan.datasets else ()
         if expired or removed:
             changes.append(TableChange(name, (), tuple(removed), expired))
-        strays += _find_strays(lake, state, kept, busy)
-    folders = () if len(list_live(lake)) > 1 else _find_references(lake, tables.get(RUNS), oldest)
-    return _Upkeep(wanted, tuple(changes), tuple(dropped), tuple(strays), tuple(folders), tuple(list_dead(lake)))
+    return _Changes(horizons, tuple(changes), kept)
 
 
 def _kept_snapshots(state: TableState, oldest: datetime) -> set[int]:
@@ -164,7 +175,7 @@ def _kept_snapshots(state: TableState, oldest: datetime) -> set[int]:
     return kept if state.snapshot_id is None else kept | {state.snapshot_id}
 
 
-def _wanted_horizons(lake: Lake, plan: Plan, now: datetime) -> dict[str, int]:
+def _advance(lake: Lake, plan: Plan, now: datetime) -> dict[str, int]:
     today, have = local_day(now, lake.settings.time_zone), read_horizons(lake)
     return {
         dataset.name: max(today - dataset.retention_days, have.get(dataset.name, 0))
@@ -173,42 +184,51 @@ def _wanted_horizons(lake: Lake, plan: Plan, now: datetime) -> dict[str, int]:
     }
 
 
-def _find_dropped(lake: Lake, plan: Plan, state: TableState, horizons: Mapping[str, int]) -> list[str]:
-    """Find the current files of a table that are beyond its retention: by their date, else by that of their run."""
-    horizon, dataset = horizons.get(state.name), plan.datasets.get(state.name)
-    if horizon is None or dataset is None:
+def _find_dropped(lake: Lake, dataset: Dataset, state: TableState, horizons: Mapping[str, int]) -> list[str]:
+    """Find the current files that are beyond retention: a cell's by its date, else by that of the run that wrote it.
+
+    What is of customers is as the reference says, whose retention is not ours. A run's record stays, since it has the
+    digests of files that are there.
+    """
+    horizon = horizons.get(dataset.name)
+    if horizon is None or dataset.view in {"customers", "runs"}:
         return []
-    files = state.files()
     if is_cell_dataset(dataset):
-        return [file.path for file in files if file.local_date is not None and file.local_date < horizon]
-    written = _read_days_of_files(lake) if files else {}
-    return [file.path for file in files if written.get(file.path, horizon) < horizon]
+        return [file.path for file in state.files() if file.local_date is not None and file.local_date < horizon]
+    days = _days_of_runs(lake)
+    return [file.path for file in state.files() if days.get(mark_in(file.path), horizon) < horizon]
 
 
-def _read_days_of_files(lake: Lake) -> dict[str, int]:
-    """Read from the run records on which local date each data file was committed."""
-    days: dict[str, int] = {}
-    for file in lake.state(RUNS).files():
-        for text in pq.read_table(file.path, columns=["record"])["record"].to_pylist():
-            record = json.loads(text)
-            day = local_day(datetime.fromisoformat(record["committed_at"]), lake.settings.time_zone)
-            days |= dict.fromkeys(record["data_files"], day)
-    return days
+def _days_of_runs(lake: Lake) -> dict[str, int]:
+    """Tell on which local date each run began, by the mark of its files."""
+    begins = {file.label: begin_of_run(file.label) for file in lake.state(RUNS).files()}
+    return {mark_of(run_id): local_day(begin, lake.settings.time_zone) for run_id, begin in begins.items()}
 
 
-def _find_strays(lake: Lake, state: TableState, kept: set[int], busy: Iterable[str]) -> list[Path]:
+def _find_remains(lake: Lake, kept: Mapping[str, set[int]]) -> _Remains:
+    """Find what nothing needs but snapshots that are not among the kept ones."""
+    live = list_live(lake)
+    busy = {mark_of(run_id) for run_id in (*live, *list_unfinished(lake))}
+    states = {name: lake.state(name) for name in lake.table_names()}
+    files = [path for name, state in states.items() for path in _find_strays(lake, state, kept[name], busy)]
+    # A run that is at work besides this one may have built a snapshot that it has not committed yet.
+    references = [] if len(live) > 1 or RUNS not in states else _find_references(lake, states[RUNS], kept[RUNS])
+    digests = find_superseded(lake, gone={str(path) for path in files})
+    return _Remains(tuple(files), tuple(references), tuple(digests))
+
+
+def _find_strays(lake: Lake, state: TableState, kept: set[int], busy: Container[str]) -> list[Path]:
     """Find the files in a table's folders that none of its kept snapshots needs and no run at work has written."""
-    marks = tuple(f"-{mark}" for mark in busy)
-    there = {*lake.marked_data_paths(state.name, ""), *map(str, Path(state.location, "metadata").glob("*"))}
-    strays = (Path(path) for path in there - state.needed_paths(kept))
-    return sorted(path for path in strays if not any(mark in path.name for mark in marks))
+    needed = state.needed_paths(kept)
+    data = {path for path in lake.marked_data_paths(state.name, "") - needed if mark_in(path) not in busy}
+    metadata = {str(path) for path in Path(state.location, "metadata").glob("*")} - needed
+    return sorted(Path(path) for path in data | metadata)
 
 
-def _find_references(lake: Lake, runs: TableState | None, oldest: datetime) -> list[Path]:
-    """Find the reference snapshots that no kept snapshot of the runs names."""
-    if runs is None or runs.snapshot_id is None:
+def _find_references(lake: Lake, runs: TableState, kept: set[int]) -> list[Path]:
+    """Find the reference snapshots that no kept snapshot of the runs names; the tables stand by one that it names."""
+    if not kept:
         return []
-    kept = _kept_snapshots(runs, oldest)
     named = {runs.summary(snapshot).get("meterveil.reference") for snapshot in kept}
     folders = (path for path in reference_folder(lake).glob("*") if path.is_dir() and not path.name.startswith("."))
     return sorted(folder for folder in folders if folder.name not in named)

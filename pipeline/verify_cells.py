@@ -93,9 +93,9 @@ class CellChecks:
         for label, file in sorted(states.items()):
             state = self._check_rows(file) if file.path in intact else None
             for dataset in derived:
-                derived_file = known[dataset.name].get(label)
-                if derived_file is None and self._is_beyond(dataset, file):
+                if self._is_beyond(dataset.name, file):
                     continue
+                derived_file = known[dataset.name].get(label)
                 self._findings["in step"].looked_at += 1
                 if derived_file is None:
                     self._findings["in step"].find(file.path, f"{dataset.name} has no file of this cell")
@@ -104,12 +104,17 @@ class CellChecks:
                     if total:
                         self._check_sums(dataset, total, derived_file)
         for dataset in derived:
-            for label in known[dataset.name].keys() - states.keys():
-                self._findings["in step"].find(known[dataset.name][label].path, "derives from no cell that is there")
+            self._check_origins(known[dataset.name], states)
 
-    def _is_beyond(self, dataset: Dataset, file: CurrentFile) -> bool:
-        """Tell whether a dataset no longer keeps the day of an operational file."""
-        return file.local_date is not None and file.local_date < self._horizons.get(dataset.name, file.local_date)
+    def _check_origins(self, derived: Mapping[str, CurrentFile], states: Container[str]) -> None:
+        """Check that every derived file has its cell, unless the lake keeps what derives from it for longer."""
+        for label, file in derived.items():
+            if label not in states and not self._is_beyond(READINGS, file):
+                self._findings["in step"].find(file.path, "derives from no cell that is there")
+
+    def _is_beyond(self, dataset_name: str, file: CurrentFile) -> bool:
+        """Tell whether a dataset no longer keeps the day of a file."""
+        return file.local_date is not None and file.local_date < self._horizons.get(dataset_name, file.local_date)
 
     def _by_label(self, table: TableFiles) -> dict[str, CurrentFile]:
         """Index current files by what they hold; each may be held once."""

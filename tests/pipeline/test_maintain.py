@@ -12,10 +12,12 @@ from whole_job import paths_of
 
 from pipeline.begin import read_run_record
 from pipeline.cells import READINGS
+from pipeline.commit import commit_run
 from pipeline.context import RUNS
 from pipeline.errors import MeterveilError
 from pipeline.horizons import advance_horizons, read_horizons
 from pipeline.iceberg import current_files
+from pipeline.journal import sole_committer
 from pipeline.labels import parse_label
 from pipeline.lake import open_lake
 from pipeline.lease import leased
@@ -144,6 +146,35 @@ def test_what_is_beyond_its_retention_goes_and_a_replay_brings_nothing_back(made
     # What was dropped leaves the disk with the last snapshot that has it.
     keep_house(lake, days=366 * years + 31)
     assert all(not lake.marked_data_paths(name, "") for name in gone)
+    assert_clean(lake)
+
+
+def test_what_is_derived_may_be_kept_for_longer(made, lake):
+    advance_horizons(lake, {READINGS: 40_000})
+    derived = current(lake)["analytics.daily"]
+    keep_house(lake)
+    assert not current(lake)[READINGS]
+    assert_clean(lake)
+    assert made.ingest(force=True).code == 0
+    assert current(lake)["analytics.daily"] == derived
+    assert not current(lake)[READINGS]
+    assert_clean(lake)
+
+
+def test_a_run_that_planned_before_the_horizon_moved_commits_by_the_new_one(made, lake):
+    def move_first(run, *args):
+        with sole_committer(lake):
+            advance_horizons(lake, {READINGS: 40_000, "operational.billing_daily": 40_000})
+        return commit_run(run, *args)
+
+    record = made.folder / "record.json"
+    maintain(lake, policy(lake))
+    with patch("pipeline.ingest.commit_run", move_first):
+        assert made.ingest(force=True, run_record=record).code == 0
+    counts = json.loads(record.read_text())["totals"]["counts"]
+    assert counts["dropped:retention"] == counts["folded"] > 0
+    keep_house(lake)
+    assert not current(lake)[READINGS]
     assert_clean(lake)
 
 
