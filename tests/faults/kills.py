@@ -15,21 +15,27 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from whole_job import DATA_TABLES, ingest, make_keys, rows_of
 
+from pipeline.begin import RunRequest
 from pipeline.fleet.generate import generate_fleet
 from pipeline.fleet.options import FleetOptions
 from pipeline.journal import sole_committer
 from pipeline.lake import is_lake, open_lake
+from pipeline.maintain import maintain
 from pipeline.policy_file import load_policy
+from pipeline.release import Chosen, ReleaseRequest, run_release
 from pipeline.verify import verify_lake
+from transforms.fixes import Fix
 
 _PROGRAM = (sys.executable, "-c", "import sys; from pipeline.cli import main; sys.exit(main())")
 _BUCKETS = 2
+_POINT = "643006966022791278"
 #: Between the instants at which a run, and the one after it, were killed; and of one that had ended before.
 THEN, TOO_LATE = ", then ", "too late"
 _POLL_S = 0.0005
@@ -99,6 +105,36 @@ class Stage:
         def both_days() -> object:
             return take_in(files, reference=reference, buckets=_BUCKETS)
 
+        def with_old_states() -> object:
+            clock = time.time
+            for days_ago, work in ((50, both_days), (40, lambda: take_in([corrected]))):
+                past = patch("time.time", lambda days=days_ago: clock() - days * 86_400)
+                # Tables are made by another clock than snapshots, which this one does not set back.
+                with past, patch("pipeline.journal._await_clock"):
+                    work()
+            return None
+
+        def keep_house() -> object:
+            lake = open_lake(stage.lake)
+            return maintain(lake, load_policy(lake.stored_policy()))
+
+        def release() -> object:
+            lake = open_lake(stage.lake)
+            return run_release(
+                ReleaseRequest(lake.root, RunRequest(**keys, threads=2), mangled, Fix(metering_point=_POINT))
+            )
+
+        mangled = Chosen(reason="mangled_identifier")
+        named = ("--keyset", str(keys["keyset"]), "--kek", keys["kek"], "--metering-point", _POINT)
+        stage.scenarios += [
+            Scenario("housekeeping", with_old_states, ["maintain", "--yes"], keep_house),
+            Scenario(
+                "out of quarantine",
+                both_days,
+                ["quarantine", "release", "--reason", mangled.reason, *named],
+                release,
+            ),
+        ]
         new = ("--reference", str(reference), "--buckets", str(_BUCKETS))
         add("a new lake", lambda: None, files, *new, reference=reference, buckets=_BUCKETS)
         add("another day and corrections", one_day, [*rest, corrected])
@@ -197,7 +233,7 @@ def race_once(stage: Stage, chance: random.Random) -> tuple[str, list[str]]:
     Returns:
         What ran, in words, and what is wrong.
     """
-    scenario = stage.scenarios[1]
+    scenario = next(one for one in stage.scenarios if one.name == "another day and corrections")
     stage.prepare(scenario)
     files = [Path(name) for name in scenario.arguments[scenario.arguments.index("--readings") + 1 :]]
     shares: list[list[Path]] = [[chance.choice(files)] for _ in range(chance.choice((2, 4)))]
