@@ -25,13 +25,15 @@ from pipeline.context import (
 )
 from pipeline.errors import MeterveilError
 from pipeline.journal import sole_committer
-from pipeline.keys import open_keyset
+from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import Lake
 from pipeline.lease import clean_up_dead, leased
 from pipeline.ledger import describe_options
 from pipeline.reference import build_snapshot
+from pipeline.registers import ResolveRules
 from pipeline.sources.base import ReadOptions
 from transforms.plan import Plan
+from transforms.pseudonym import derive_matching_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def begin_run(
             snapshots, horizons = current_snapshots(lake, plan), current_horizons(lake)
             reference = newest_reference(lake)
         if request.reference:
-            reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count)
+            rules = ResolveRules(plan.resolution, derive_matching_key(keyset.primary.secret.reveal(SECRET_ACCESS)))
+            reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count, rules)
         context = RunContext(
             run_id=run_id,
             lake=str(lake.root),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import BadFileError, MeterveilError
 from schemas.reference import REFERENCE_FEEDS
+from schemas.registers import REGISTERS
+from transforms.matching import canonical_text, check_identity_codes
 from transforms.series import canonical_ids
 
 #: Few enough for the processor's caches while the rows are cut into buckets, which takes four times as long with more.
@@ -34,7 +37,7 @@ _KINDS: Sequence[Callable[[pa.DataType], bool]] = (
 
 
 def find_feeds(source: Path) -> dict[str, Path]:
-    """Find the file of each feed in a reference folder: ``sites``, and ``contracts`` and ``customers`` if they exist.
+    """Find the file of each feed in a reference folder: ``sites``, and of the others those that exist.
 
     Raises:
         MeterveilError: no folder, no sites, or two files for one feed.
@@ -72,17 +75,44 @@ def read_feed(name: str, path: Path) -> Iterator[pa.RecordBatch]:
         BadFileError: damaged, a column missing or unknown, a type that does not fit.
         MeterveilError: rows without a required value, with an unknown word or an empty validity; how many of each.
     """
-    schema = REFERENCE_FEEDS[name]
     broken: Counter[str] = Counter()
+    for batch in _read_batches(name, path):
+        broken.update({rule: _count(mask) for rule, mask in _find_broken(name, batch)})
+        if not broken.total():
+            yield batch
+    refuse(broken, path)
+
+
+def read_register(name: str, path: Path, aside: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """Read a register that others deliver: rows that break a rule are set aside, each counted by the first it breaks.
+
+    Args:
+        name: feed of ``schemas.registers.REGISTERS``.
+        path: its file; the suffix says the format.
+        aside: rule to the number of rows; counts are added.
+
+    Yields:
+        Batches of the feed's schema.
+
+    Raises:
+        BadFileError: damaged, a column missing or unknown, a type that does not fit.
+    """
+    for batch in _read_batches(name, path):
+        good = np.ones(batch.num_rows, np.bool_)
+        for rule, mask in _find_broken(name, batch):
+            broken = good & pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+            aside[rule] += int(np.count_nonzero(broken))
+            good &= ~broken
+        yield batch if good.all() else batch.filter(pa.array(good))
+
+
+def _read_batches(name: str, path: Path) -> Iterator[pa.RecordBatch]:
+    schema = REFERENCE_FEEDS[name]
     try:
         for raw in _READERS[path.suffix](path, schema):
-            batch = _conform(raw, schema, path)
-            broken.update(_count_broken(name, batch))
-            if not broken.total():
-                yield batch
+            yield _conform(raw, schema, path)
     except (OSError, pa.ArrowException):
         raise _unreadable(path) from None
-    refuse(broken, path)
 
 
 def refuse(broken: Mapping[str, int], path: Path) -> None:
@@ -99,15 +129,21 @@ def refuse(broken: Mapping[str, int], path: Path) -> None:
         raise MeterveilError(found, where=path.name, remedy="correct the feed at its source")
 
 
-def _count_broken(name: str, batch: pa.RecordBatch) -> dict[str, int]:
-    rule, find = _RULES[name]
-    broken = {rule: _count(find(batch))}
+def _find_broken(name: str, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.Array]]:
+    """Give each rule of a feed and a mask of the rows that break it."""
     for field in batch.schema:
         if not field.nullable:
             column = batch[field.name]
-            empty = _count(pc.equal(pc.binary_length(column), 0)) if pa.types.is_string(field.type) else 0
-            broken[f"no {field.name}"] = column.null_count + empty
-    return broken
+            empty = pc.equal(pc.binary_length(column), 0) if pa.types.is_string(field.type) else None
+            yield f"no {field.name}", column.is_null() if empty is None else pc.or_kleene(column.is_null(), empty)
+    if name in _RULES:
+        rule, find = _RULES[name]
+        yield rule, find(batch)
+    if name in REGISTERS:
+        for column, words in REGISTERS[name].words.items():
+            yield f"{column} none of {', '.join(words)}", pc.invert(pc.is_in(batch[column], pa.array([*words, None])))
+        if "identity_code" in REGISTERS[name].keys:
+            yield "identity_code malformed", pc.invert(check_identity_codes(canonical_text(batch["identity_code"])))
 
 
 def _count(mask: pa.Array) -> int:
@@ -135,6 +171,9 @@ def _conform(batch: pa.RecordBatch, schema: pa.Schema, path: Path) -> pa.RecordB
     """Cast the columns to the schema's types within their kind, and make the ids canonical."""
     columns = []
     for field in schema:
+        if _is_optional(field) and field.name not in batch.schema.names:
+            columns.append(pa.nulls(batch.num_rows, field.type))
+            continue
         column = batch[field.name]
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
@@ -160,10 +199,14 @@ def _same_kind(given: pa.DataType, wanted: pa.DataType) -> bool:
     return pa.types.is_null(given) or any(kind(given) and kind(wanted) for kind in _KINDS)
 
 
+def _is_optional(field: pa.Field) -> bool:
+    return bool(field.metadata and b"optional" in field.metadata)
+
+
 def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
     remedy = f"give the columns {', '.join(schema.names)}"
     for name in schema.names:
-        if names.count(name) != 1:
+        if names.count(name) != 1 and (name in names or not _is_optional(schema.field(name))):
             problem = f"column {name} is {'there twice' if name in names else 'missing'}"
             raise BadFileError(problem, where=path.name, remedy=remedy)
     for number, name in enumerate(names, 1):

@@ -4,7 +4,12 @@ A snapshot is a folder ``<root>/<version>`` that never changes, with an Arrow IP
 
 * ``points``: rows of ``SITES_SCHEMA``, bucket and order by metering point;
 * ``occupancies``: rows of ``CONTRACTS_SCHEMA``, bucket by metering point, ordered by metering point and first day;
-* ``customers``: rows of the ``customers`` view, bucket and order by customer.
+* ``customers``: rows of the ``customers`` view, bucket and order by customer, attributes resolved over all sources;
+
+and, where the reference folder has registers (``schemas.registers``), by bucket of customers,
+
+* ``provenance``: what was said of attributes, and what became of it, ``PROVENANCE_SCHEMA``;
+* a kind named after each register with facts: its rows that are of customers, of its ``kept`` schema.
 
 ``manifest.json`` has its inputs, counts and digests. Which snapshot a lake's tables stand by, its commits say; one that
 was built for a run that then died is of no consequence.
@@ -15,29 +20,37 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import MeterveilError
 from pipeline.feeds import find_feeds, read_feed, refuse
+from pipeline.registers import Registers, ResolveRules, count_conflicts
+from pipeline.spill import Spill, create_private, map_ahead
 from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, SITES_SCHEMA
-from transforms.buckets import bucket_of
+from schemas.registers import PROVENANCE_SCHEMA, REGISTERS
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA, PLACED_SCHEMA, join_customers, place_contracts
 
 #: Raised with every change of what a snapshot holds, so that it gets another version and is built again.
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
-_KINDS = {"points": SITES_SCHEMA, "occupancies": CONTRACTS_SCHEMA, "customers": CUSTOMERS_VIEW_SCHEMA}
+_KINDS = {
+    "points": SITES_SCHEMA,
+    "occupancies": CONTRACTS_SCHEMA,
+    "customers": CUSTOMERS_VIEW_SCHEMA,
+    "provenance": PROVENANCE_SCHEMA,
+    **{name: register.kept for name, register in REGISTERS.items() if register.facts},
+}
+#: Kinds that every snapshot has.
+_ALWAYS = ("points", "occupancies", "customers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,14 @@ class Snapshot:
         """Open a bucket's rows of the ``customers`` view, sorted by customer; ``CUSTOMERS_VIEW_SCHEMA``."""
         return self._open_slice("customers", bucket)
 
+    def provenance(self, bucket: int) -> pa.Table:
+        """Open what was said of a bucket's customers, sorted by customer; rows of ``PROVENANCE_SCHEMA``."""
+        return self._open_slice("provenance", bucket)
+
+    def facts(self, register: str, bucket: int) -> pa.Table:
+        """Open a register's facts about a bucket's customers, sorted by customer; rows of its ``kept`` schema."""
+        return self._open_slice(register, bucket)
+
     def find_damage(self) -> list[str]:
         """List the slices that are missing or differ from the manifest's digests."""
         if self.folder is None:
@@ -79,6 +100,8 @@ class Snapshot:
 
     def _open_slice(self, kind: str, bucket: int) -> pa.Table:
         if self.folder is None:
+            return _KINDS[kind].empty_table()
+        if kind not in _ALWAYS and _name_slice(kind, bucket) not in _read_manifest(self.folder)["files"]:
             return _KINDS[kind].empty_table()
         try:
             return pa.ipc.open_file(pa.memory_map(str(self.folder / _name_slice(kind, bucket)))).read_all()
@@ -103,16 +126,17 @@ def open_snapshot(root: Path, version: str) -> Snapshot:
     return Snapshot(version, _read_manifest(folder)["bucket_count"], folder)
 
 
-def build_snapshot(source: Path, root: Path, bucket_count: int) -> Snapshot:
+def build_snapshot(source: Path, root: Path, bucket_count: int, rules: ResolveRules | None = None) -> Snapshot:
     """Make a reference folder into a snapshot; one that exists already is taken as it is.
 
     Memory holds a bucket for each thread. A build that dies leaves a ``.building-`` folder.
 
     Args:
-        source: folder with ``sites``, and perhaps ``contracts`` and ``customers``, each ``.parquet``, ``.csv`` or
-            ``.avro``.
+        source: folder with ``sites``, and perhaps ``contracts``, ``customers`` and registers, each ``.parquet``,
+            ``.csv`` or ``.avro``.
         root: folder of the lake's snapshots; made (0700) if need be.
         bucket_count: buckets of the lake.
+        rules: how to resolve what registers say; without, nothing of theirs but protections is heard.
 
     Raises:
         BadFileError: a feed that can't be read, or has a wrong column or type.
@@ -120,65 +144,36 @@ def build_snapshot(source: Path, root: Path, bucket_count: int) -> Snapshot:
     """
     feeds = find_feeds(source)
     inputs = {name: _digest_file(path) for name, path in feeds.items()}
-    identity = json.dumps([_FORMAT, bucket_count, inputs], sort_keys=True)
+    rules = rules or ResolveRules()
+    order = {attribute: list(feeds) for attribute, feeds in rules.order.items()} if inputs.keys() & REGISTERS else {}
+    identity = json.dumps([_FORMAT, bucket_count, inputs, order], sort_keys=True)
     version = hashlib.sha256(identity.encode()).hexdigest()[:16]
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (root / version).is_dir():
         with TemporaryDirectory(prefix=".building-", dir=root) as building:
             slices = Path(building) / "slices"
             slices.mkdir(mode=0o700)
-            counts = _write_slices(feeds, slices, Path(building), bucket_count)
+            found = {name: path for name, path in feeds.items() if name in REGISTERS}
+            registers = Registers(found, Path(building), bucket_count, rules)
+            counts, conflicts = _write_slices(feeds, slices, registers)
             files = {path.name: _digest_file(path) for path in sorted(slices.iterdir())}
             manifest = {"bucket_count": bucket_count, "inputs": inputs, "counts": counts, "files": files}
-            with _create(slices / _MANIFEST) as file:
+            if found:
+                manifest |= {"registers": registers.tell(), "conflicts": conflicts}
+            with create_private(slices / _MANIFEST) as file:
                 file.write(json.dumps(manifest, indent=1).encode())
                 _sync(file)
             _move_into_place(slices, root / version)
     return open_snapshot(root, version)
 
 
-@dataclass(frozen=True, slots=True)
-class _Spill:
-    """Rows in a file per bucket of their key, so that no step has to hold them all."""
-
-    folder: Path
-    key: str
-    schema: pa.Schema
-    bucket_count: int
-
-    def scatter(self, batches: Iterable[pa.RecordBatch]) -> int:
-        """Write batches; gives the number of rows."""
-        self.folder.mkdir(mode=0o700)
-        rows = 0
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(pa.ipc.new_stream(stack.enter_context(_create(self._path(bucket))), self.schema))
-                for bucket in range(self.bucket_count)
-            ]
-            for batch in batches:
-                rows += batch.num_rows
-                buckets = bucket_of(batch[self.key], self.bucket_count)
-                ordered = batch.take(pa.array(np.argsort(buckets.astype(np.uint16), kind="stable")))
-                ends = np.cumsum(np.bincount(buckets, minlength=self.bucket_count)).tolist()
-                for writer, start, end in zip(writers, [0, *ends], ends, strict=False):
-                    if end > start:
-                        writer.write_batch(ordered.slice(start, end - start))
-        return rows
-
-    def gather(self, bucket: int, *order: str) -> pa.Table:
-        """Read a bucket, sorted by the columns given."""
-        with pa.memory_map(str(self._path(bucket))) as file:
-            table = pa.ipc.open_stream(file).read_all().combine_chunks()
-        return table.sort_by([(name, "ascending") for name in order]) if order else table
-
-    def _path(self, bucket: int) -> Path:
-        return self.folder / f"{bucket:05d}.arrows"
-
-
-def _write_slices(feeds: Mapping[str, Path], slices: Path, scratch: Path, bucket_count: int) -> dict[str, int]:
-    """Scatter the feeds by bucket, then write the slices bucket by bucket; gives the counts of the manifest."""
+def _write_slices(
+    feeds: Mapping[str, Path], slices: Path, registers: Registers
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Scatter the feeds by bucket, then write the slices bucket by bucket; gives counts, and those of conflicts."""
+    scratch, bucket_count = registers.scratch, registers.bucket_count
     sites, contracts, customers, placed = (
-        _Spill(scratch / name, key, schema, bucket_count)
+        Spill(scratch / name, key, schema, bucket_count)
         for name, key, schema in (
             ("sites", "metering_point_id", SITES_SCHEMA),
             ("contracts", "metering_point_id", CONTRACTS_SCHEMA),
@@ -187,19 +182,20 @@ def _write_slices(feeds: Mapping[str, Path], slices: Path, scratch: Path, bucket
         )
     )
     counts: Counter[str] = Counter()
+    conflicts: Counter[str] = Counter()
 
-    def scatter_feed(spill: _Spill) -> dict[str, int]:
+    def scatter_feed(spill: Spill) -> dict[str, int]:
         name = spill.folder.name
         return {name: spill.scatter(read_feed(name, feeds[name]) if name in feeds else ())}
 
     def write_points(bucket: int) -> tuple[pa.Table, dict[str, int]]:
         return _write_points(bucket, sites, contracts, slices)
 
-    def write_customers(bucket: int) -> dict[str, int]:
-        return _write_customers(bucket, customers, placed, slices)
+    def write_customers(bucket: int) -> "_CustomerCounts":
+        return _write_customers(bucket, customers, placed, registers, slices)
 
     def place_all(pool: ThreadPoolExecutor) -> Iterator[pa.RecordBatch]:
-        for rows, found in pool.map(write_points, range(bucket_count)):
+        for rows, found in map_ahead(pool, write_points, bucket_count):
             counts.update(found)
             yield from rows.to_batches()
 
@@ -207,15 +203,26 @@ def _write_slices(feeds: Mapping[str, Path], slices: Path, scratch: Path, bucket
         for found in pool.map(scatter_feed, (sites, contracts, customers)):
             counts.update(found)
         placed.scatter(place_all(pool))
-        for found in pool.map(write_customers, range(bucket_count)):
-            counts.update(found)
-    for name, key in (("sites", "metering_point_id"), ("customers", "customer_id")):
-        if repeated := counts.pop(f"repeated {key}"):
-            refuse({f"{key} there before": repeated}, feeds[name])
-    return dict(counts)
+        registers.match(customers, pool)
+        for of_bucket in map_ahead(pool, write_customers, bucket_count):
+            counts.update(of_bucket.counts)
+            conflicts.update(of_bucket.conflicts)
+            for name, rows in of_bucket.nobody.items():
+                registers.counts[name].update({"matched": -rows, "nobody": rows})
+    _refuse_repeated(counts, feeds)
+    return dict(counts), dict(conflicts)
 
 
-def _write_points(bucket: int, sites: _Spill, contracts: _Spill, slices: Path) -> tuple[pa.Table, dict[str, int]]:
+@dataclass(frozen=True, slots=True)
+class _CustomerCounts:
+    """Counts of a bucket of customers: of rows, of conflicts, and of registers' rows that name nobody there is."""
+
+    counts: dict[str, int]
+    conflicts: dict[str, int]
+    nobody: dict[str, int]
+
+
+def _write_points(bucket: int, sites: Spill, contracts: Spill, slices: Path) -> tuple[pa.Table, dict[str, int]]:
     """Write a bucket's points and occupancies; gives the contracts with their sites, and counts."""
     points = sites.gather(bucket, "metering_point_id")
     occupancies = contracts.gather(bucket, "metering_point_id", "valid_from", "signed_at", "contract_id")
@@ -228,15 +235,31 @@ def _write_points(bucket: int, sites: _Spill, contracts: _Spill, slices: Path) -
     }
 
 
-def _write_customers(bucket: int, customers: _Spill, placed: _Spill, slices: Path) -> dict[str, int]:
-    """Write a bucket's rows of the ``customers`` view; gives counts."""
+def _write_customers(
+    bucket: int, customers: Spill, placed: Spill, registers: Registers, slices: Path
+) -> _CustomerCounts:
+    """Write a bucket's rows of the ``customers`` view, and what registers say of its customers; gives counts."""
     who, contracts = customers.gather(bucket, "customer_id"), placed.gather(bucket)
-    rows = join_customers(who, contracts)
+    resolution = registers.resolve(who, bucket)
+    rows = join_customers(resolution.customers, contracts)
     _write_slice(slices, "customers", bucket, rows)
-    return {
+    nobody = {}
+    if registers.feeds:
+        _write_slice(slices, "provenance", bucket, resolution.provenance)
+    for name, facts, unknown in registers.list_facts(who, bucket):
+        _write_slice(slices, name, bucket, facts)
+        nobody[name] = unknown
+    counts = {
         "repeated customer_id": _count_repeated(who["customer_id"]),
         "contracts without customer": contracts.num_rows - (rows.num_rows - rows["contract_id"].null_count),
     }
+    return _CustomerCounts(counts, count_conflicts(resolution.provenance), nobody)
+
+
+def _refuse_repeated(counts: Counter[str], feeds: Mapping[str, Path]) -> None:
+    for name, key in (("sites", "metering_point_id"), ("customers", "customer_id")):
+        if repeated := counts.pop(f"repeated {key}"):
+            refuse({f"{key} there before": repeated}, feeds[name])
 
 
 def _count_repeated(sorted_ids: pa.ChunkedArray) -> int:
@@ -244,7 +267,7 @@ def _count_repeated(sorted_ids: pa.ChunkedArray) -> int:
 
 
 def _write_slice(folder: Path, kind: str, bucket: int, rows: pa.Table) -> None:
-    with _create(folder / _name_slice(kind, bucket)) as file, pa.ipc.new_file(file, rows.schema) as writer:
+    with create_private(folder / _name_slice(kind, bucket)) as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows.combine_chunks())
         writer.close()
         _sync(file)
@@ -274,11 +297,6 @@ def _move_into_place(slices: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-
-
-def _create(path: Path) -> BinaryIO:
-    """Open a new file that only its owner may read."""
-    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _sync(file: BinaryIO) -> None:

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+from schemas.registers import REGISTERS
+
 _DATE = pa.date32()
 
 #: One row per metering point. ``site_id`` is the usage site: a consuming and a producing point may share one.
@@ -50,12 +52,18 @@ CUSTOMERS_SCHEMA = pa.schema(
         pa.field("city", pa.string()),
         pa.field("language", pa.string()),
         pa.field("information_restriction", pa.bool_(), nullable=False),
+        # When the company was last told; a file may leave the column out.
+        pa.field("received_at", pa.timestamp("us", tz="UTC"), metadata={"optional": "yes"}),
     ]
 )
+
+#: Customers with what all sources say of them; of deaths registers alone know.
+RESOLVED_SCHEMA = CUSTOMERS_SCHEMA.append(pa.field("deceased_on", _DATE))
 
 #: Feed name to schema; a reference folder holds one file per feed, ``<name>.parquet``, ``.csv`` or ``.avro``.
 REFERENCE_FEEDS: dict[str, pa.Schema] = {
     "sites": SITES_SCHEMA,
     "contracts": CONTRACTS_SCHEMA,
     "customers": CUSTOMERS_SCHEMA,
+    **{name: register.schema for name, register in REGISTERS.items()},
 }

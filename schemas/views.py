@@ -133,6 +133,7 @@ CUSTOMERS = _view(
         "direct_identifier",
         "whether an information restriction is in force",
     ),
+    Field("deceased_on", pa.date32(), False, "direct_identifier", "date of death, as a register says"),
     Field("metering_point_id", pa.string(), False, "direct_identifier", "metering point of the contract"),
     Field("site_id", pa.string(), False, "direct_identifier", "usage site of the metering point"),
     Field("site_address", pa.string(), False, "location", "address of the usage site, one line"),

@@ -57,7 +57,7 @@ def join_customers(customers: pa.Table, placed: pa.Table) -> pa.Table:
     """Join customers with their contracts; a customer without any appears once, a contract of nobody not at all.
 
     Args:
-        customers: rows of ``schemas.reference.CUSTOMERS_SCHEMA``, one per customer.
+        customers: rows of ``schemas.reference.RESOLVED_SCHEMA``, one per customer.
         placed: rows of ``PLACED_SCHEMA``.
 
     Returns:

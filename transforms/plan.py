@@ -1,7 +1,7 @@
 """The compiled policy: an immutable plan of column operations per dataset. No decision is ever taken per row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
@@ -125,6 +125,8 @@ class Plan:
         purposes: purpose to its legal basis.
         grants: user or ``@group`` of the operating system to roles; ``*`` is everybody.
         limits: what makes a run warn, or stop.
+        resolution: attribute of customers (``schemas.registers``) to the feeds that are heard, the first wins; without
+            an entry the customers' own feed alone.
     """
 
     digest: str
@@ -133,6 +135,7 @@ class Plan:
     purposes: Mapping[str, str]
     grants: Mapping[str, frozenset[str]]
     limits: Limits = NO_LIMITS
+    resolution: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def epoch_label(epoch: Epoch, local_date: date) -> str:

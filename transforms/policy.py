@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.registers import ATTRIBUTES, CUSTOMERS_FEED, REGISTERS, SPEAKERS
 from schemas.views import FIELD_CLASSES, VIEW_KINDS, VIEWS, Field
 from transforms.columns import ROUNDED
 from transforms.limits import compile_limits
@@ -118,6 +119,7 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
         purposes={name: purpose["legal_basis"] for name, purpose in purposes.items()},
         grants={name: frozenset(granted) for name, granted in document["grants"].items()},
         limits=compile_limits(document.get("limits", {})),
+        resolution=_compile_resolution(document.get("resolution", {})),
     )
 
 
@@ -158,6 +160,20 @@ def _check_classes(classes: Mapping[str, str]) -> None:
             raise PolicyError(
                 ("classes", name), f"{declared} loosens the class of {name}", f"it is {actual}: confirm or tighten that"
             )
+
+
+def _compile_resolution(orders: Mapping[str, Iterable[str]]) -> Mapping[str, tuple[str, ...]]:
+    for attribute, order in orders.items():
+        path = ("resolution", attribute)
+        _expect(attribute, ATTRIBUTES, "attribute", path)
+        for feed in order:
+            _expect(feed, (CUSTOMERS_FEED, *REGISTERS), "feed", path)
+            if feed not in SPEAKERS[attribute]:
+                said = ", ".join(SPEAKERS[attribute])
+                raise PolicyError(path, f"{feed} says nothing of {attribute}", f"these do: {said}")
+        if CUSTOMERS_FEED in SPEAKERS[attribute] and CUSTOMERS_FEED not in order:
+            raise PolicyError(path, f"{CUSTOMERS_FEED} is not heard", "what customers say themselves has a place too")
+    return {attribute: tuple(order) for attribute, order in orders.items()}
 
 
 def _compile_dataset(name: str, spec: Mapping[str, Any], names: _Names) -> Dataset:

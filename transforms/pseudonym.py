@@ -47,6 +47,22 @@ def derive_subkey(secret: bytes, domain: str, entity: str, epoch: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=_SALT, info=info).derive(secret)
 
 
+def derive_matching_key(secret: bytes) -> bytes:
+    """Derive the key under which rows of registers are matched with customers (``transforms.matching``).
+
+    Its info string has no ``|``, so it is the key of no domain: no pseudonym can be made or tested with it.
+
+    Args:
+        secret: secret of the key, at least 32 bytes.
+
+    Returns:
+        32 bytes, as secret as the key.
+    """
+    if len(secret) < 32:
+        raise ValueError("the secret is shorter than 32 bytes")
+    return HKDF(algorithm=SHA256(), length=32, salt=_SALT, info=b"matching").derive(secret)
+
+
 def pseudonymise(subkey: bytes, ids: pa.Array) -> pa.Array:
     """Make the pseudonyms of canonical ids; meant for distinct ones, such as the values of a dictionary.
 

@@ -21,12 +21,14 @@ def describe(commands: Any) -> None:
     command.add_argument("--format", default="avro-series", help="avro-series, avro-readings, parquet, … (avro-series)")
     command.add_argument("--faults", default="none", help="all, none, or names joined by commas (default none)")
     command.add_argument("--file-faults", default="none", help="whole bad files: all, none or names (default none)")
+    command.add_argument("--feeds", default="none", help="registers as well: all, none or names (default none)")
     command.set_defaults(run=_generate, parser=command)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
     from pipeline.fleet.generate import generate_fleet
     from pipeline.fleet.options import FILE_FAULTS, ROW_FAULTS, FleetOptions
+    from schemas.registers import REGISTERS
 
     def names(text: str, every: Any) -> frozenset[str]:
         return frozenset(every) if text == "all" else frozenset(() if text == "none" else text.split(","))
@@ -40,6 +42,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         format=arguments.format,
         faults=names(arguments.faults, ROW_FAULTS),
         file_faults=names(arguments.file_faults, FILE_FAULTS),
+        feeds=names(arguments.feeds, REGISTERS),
     )
     truth = generate_fleet(options, arguments.out)
     figures = json.loads(truth.read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from pipeline.fleet.load import measure_energy
 from pipeline.fleet.options import FORMATS, FleetOptions
 from pipeline.fleet.reference import Fleet, build_fleet
 from pipeline.fleet.register import write_reference
+from pipeline.fleet.registers import write_registers
 from pipeline.fleet.truth import Truth
 from pipeline.fleet.writers import write_readings
 from schemas.status import Status
@@ -106,8 +107,9 @@ def generate_fleet(options: FleetOptions, out: Path) -> Path:
     """Generate a fleet.
 
     Writes ``reference/*.parquet``, ``readings/readings-<registered at>-<number>.<suffix>`` in the order in which the
-    files come, and ``truth.json``: what a right pipeline must end with after all readable files. Memory is bounded by
-    the fleet's points (a hundred bytes each), a block of their readings, and what is planted on one day.
+    files come, and ``truth.json``: what a right pipeline must end with after all readable files. Where feeds are asked
+    for, ``truth-customers.parquet`` says what every customer must come out as. Memory is bounded by the fleet's points
+    and customers (a hundred bytes each), a block of their readings, and what is planted on one day.
 
     Args:
         options: what to generate.
@@ -123,7 +125,8 @@ def generate_fleet(options: FleetOptions, out: Path) -> Path:
         raise MeterveilError("holds readings already", where=str(out / "readings"), remedy="choose an empty folder")
     fleet, cells = build_fleet(options), choose_cells(options)
     (out / "readings").mkdir(parents=True, exist_ok=True)
-    write_reference(fleet, out / "reference")
+    customers = write_reference(fleet, out / "reference")
+    registers = write_registers(customers, out) if options.feeds else {}
     folder, truth = _Folder(out / "readings", fleet), Truth(fleet)
     for index, local_date in enumerate(options.dates):
         day = LocalDay(local_date)
@@ -135,7 +138,13 @@ def generate_fleet(options: FleetOptions, out: Path) -> Path:
     for fault in options.damaged:
         folder.write_damaged(fault, day, _choose_rows_to_damage(fleet, day))
     path = out / "truth.json"
-    told = {**_tell_plan(fleet, cells), "files": folder.files, "bad_files": folder.bad_files, **truth.tell()}
+    told = {
+        **_tell_plan(fleet, cells),
+        "registers": registers,
+        "files": folder.files,
+        "bad_files": folder.bad_files,
+        **truth.tell(),
+    }
     path.write_text(json.dumps(told, indent=1, default=sorted) + "\n")
     return path
 

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from types import MappingProxyType
 
 from pipeline.errors import MeterveilError
+from schemas.registers import REGISTERS
 
 #: Formats that readings can be written in, with the file suffix of each.
 FORMATS: Mapping[str, str] = MappingProxyType(
@@ -103,6 +104,7 @@ class FleetOptions:
         format: one of ``FORMATS``.
         faults: names of ``ROW_FAULTS`` to plant.
         file_faults: names of ``FILE_FAULTS`` to plant.
+        feeds: names of ``schemas.registers.REGISTERS`` to make as well.
         file_points: metering points that share a file of a day.
         block_points: metering points that are worked on at a time: few enough that the processor's cache holds them.
 
@@ -118,6 +120,7 @@ class FleetOptions:
     format: str = "avro-series"
     faults: frozenset[str] = frozenset(ROW_FAULTS)
     file_faults: frozenset[str] = frozenset()
+    feeds: frozenset[str] = frozenset()
     file_points: int = 65_536
     block_points: int = 2048
 
@@ -132,6 +135,7 @@ class FleetOptions:
         _require_known("format", {self.format}, FORMATS)
         _require_known("faults", self.faults, ROW_FAULTS)
         _require_known("file_faults", self.file_faults, FILE_FAULTS)
+        _require_known("feeds", self.feeds, REGISTERS)
 
     @property
     def dates(self) -> tuple[date, ...]:
@@ -149,6 +153,6 @@ class FleetOptions:
         return tuple(name for name in FILE_FAULTS if name in self.file_faults - NOT_CARRIED[self.format])
 
 
-def _require_known(option: str, asked: frozenset[str] | set[str], known: Mapping[str, str]) -> None:
+def _require_known(option: str, asked: frozenset[str] | set[str], known: Mapping[str, object]) -> None:
     if unknown := sorted(asked - set(known)):
         raise MeterveilError(f"unknown: {', '.join(unknown)}", where=option, remedy=f"choose from {', '.join(known)}")

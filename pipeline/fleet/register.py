@@ -5,6 +5,7 @@ numbers 900-999 only, which are for tests; telephone numbers begin with a zero t
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.fleet import load
 from pipeline.fleet.draws import Ints, draw_below
-from pipeline.fleet.reference import OPEN, Fleet, name_numbers
+from pipeline.fleet.reference import OPEN, Bools, Fleet, name_numbers
 from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, SITES_SCHEMA
 
 #: Municipality, city as it is written in an address, postal code, grid area; large towns stand in several lines.
@@ -46,7 +47,8 @@ _REMOTE = ("Utsjoki", "UTSJOKI", "99980", "LAP")
 #: Columns of few values; dictionaries of the others would take time and room.
 _REPEATING = [
     *("direction", "postal_code", "city", "municipality", "building_type", "heating", "fuse_a", "grid_area"),
-    *("tariff", "kind", "language"),
+    *("tariff", "kind", "language", "source", "received_at", "campaign", "agreed_purpose", "interest", "channel"),
+    *("list_version", "occurred_on", "service", "purpose", "action", "defaults", "latest_default_on"),
 ]
 
 _GIVEN = ("Aino", "Väinö", "Helmi", "Onni", "Lumi", "Otso", "Kielo", "Tapio", "Åsa", "Sulo", "Máret", "Ilmari")
@@ -58,31 +60,74 @@ _SYLLABLES = ("ka", "lo", "mi", "nu", "re", "sa", "ti", "vo", "hy", "jä")
 _STIR = 59_374_821
 _CONTROL = "0123456789ABCDEFHJKLMNPRSTUVWXY"
 _CENTURY_SIGNS = "-YXWVU"
+#: Of new tenants, one in so many has the name of the old one.
+_HOMONYM_ONE_IN = 20
 #: Days of birth run through the years 1925-1999; the stride is coprime to their number, so every day comes once.
 _FIRST_BIRTH, _BIRTH_DAYS, _BIRTH_STRIDE = np.datetime64("1925-01-01"), 27_393, 7_919
 _BUSINESS_WEIGHTS = (7, 9, 10, 5, 8, 4, 2)
 
 
-def write_reference(fleet: Fleet, folder: Path) -> None:
-    """Write ``sites.parquet``, ``contracts.parquet`` and ``customers.parquet`` of ``schemas.reference``."""
+@dataclass(frozen=True, eq=False)
+class Customers:
+    """Customers of a fleet; all arrays are ``[customer]``.
+
+    Attributes:
+        fleet: the fleet.
+        number: their numbers, ascending.
+        site: usage site where they live, or one of those of a company.
+        company: whether they are companies.
+        paired: whether another customer has the same name and address.
+    """
+
+    fleet: Fleet
+    number: Ints
+    site: Ints
+    company: Bools
+    paired: Bools
+
+    def take(self, chosen: Any) -> "Customers":
+        """Choose some of them."""
+        return Customers(self.fleet, self.number[chosen], self.site[chosen], self.company[chosen], self.paired[chosen])
+
+    def draw(self, stream: str, one_in: int) -> Bools:
+        """Draw one person in so many."""
+        drawn: Bools = ~self.company & (draw_below(one_in, self.fleet.options.seed, stream, self.number) == 0)
+        return drawn
+
+    @property
+    def phoneless(self) -> Bools:
+        """Whether no phone of theirs is known to the company itself."""
+        without: Bools = self.draw("no phone", 10) & bool(self.fleet.options.feeds)
+        return without
+
+
+def write_reference(fleet: Fleet, folder: Path) -> Customers:
+    """Write ``sites.parquet``, ``contracts.parquet`` and ``customers.parquet``; gives the customers.
+
+    In a fleet with feeds some customers have no phone, and some share name and address with another.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     known = np.flatnonzero(fleet.known)
-    _write(folder / "sites.parquet", SITES_SCHEMA, (_make_sites(fleet, part) for part in _cut(fleet, known)))
-    _write(
+    write_table(folder / "sites.parquet", SITES_SCHEMA, (_make_sites(fleet, part) for part in _cut(fleet, known)))
+    write_table(
         folder / "contracts.parquet",
         CONTRACTS_SCHEMA,
         (_make_contracts(fleet, part, order) for part in _cut(fleet, known) for order in (0, 1)),
     )
-    numbers, points = _list_customers(fleet)
-    _write(
-        folder / "customers.parquet",
-        CUSTOMERS_SCHEMA,
-        (_make_customers(fleet, numbers[part], points[part]) for part in _cut(fleet, np.arange(len(numbers)))),
-    )
+    customers = list_customers(fleet)
+    write_table(folder / "customers.parquet", CUSTOMERS_SCHEMA, map(make_customers, cut_customers(customers)))
+    return customers
 
 
-def _write(path: Path, schema: pa.Schema, parts: Iterator[dict[str, Any]]) -> None:
-    options = {"compression": "zstd", "use_dictionary": _REPEATING, "write_statistics": False}
+def cut_customers(customers: Customers) -> Iterator[Customers]:
+    """Cut customers into parts that are worked on at a time."""
+    return (customers.take(part) for part in _cut(customers.fleet, np.arange(len(customers.number))))
+
+
+def write_table(path: Path, schema: pa.Schema, parts: Iterator[dict[str, Any]]) -> None:
+    """Write parts of a feed to one file."""
+    repeating = [name for name in _REPEATING if name in schema.names]
+    options = {"compression": "zstd", "use_dictionary": repeating, "write_statistics": False}
     with pq.ParquetWriter(path, schema, **options) as writer:
         for columns in parts:
             writer.write_table(pa.table(columns, schema=schema))
@@ -100,7 +145,7 @@ def _make_sites(fleet: Fleet, points: Ints) -> dict[str, Any]:
         "metering_point_id": fleet.name_points(points),
         "site_id": name_numbers("S", site),
         "direction": _pick(("consumption", "production"), fleet.producing[points].astype(np.int64)),
-        **_make_address(fleet, site),
+        **make_address(fleet, site),
         "municipality": _pick([place[0] for place in (*_PLACES, _REMOTE)], _place_sites(fleet, site)),
         "building_type": _pick([kind.building_type for kind in kinds], kind),
         "heating": _pick([kind.heating for kind in kinds], kind),
@@ -126,36 +171,59 @@ def _make_contracts(fleet: Fleet, points: Ints, order: int) -> dict[str, Any]:
     }
 
 
-def _list_customers(fleet: Fleet) -> tuple[Ints, Ints]:
-    """List the customers, ascending, each with the first metering point that tells where they live."""
-    customers = np.concatenate([contracts.customer for contracts in fleet.contracts])
-    numbers, first = np.unique(customers, return_index=True)
-    held = numbers >= 0
-    return numbers[held], first[held] % fleet.options.points
-
-
-def _make_customers(fleet: Fleet, numbers: Ints, points: Ints) -> dict[str, Any]:
-    seed = fleet.options.seed
+def list_customers(fleet: Fleet) -> Customers:
+    """List the customers, each with the first metering point that tells where they live."""
+    held = np.concatenate([contracts.customer for contracts in fleet.contracts])
+    numbers, first = np.unique(held, return_index=True)
+    numbers, points = numbers[numbers >= 0], first[numbers >= 0] % fleet.options.points
     company = fleet.archetype[points] == load.OFFICE
-    code = _spell(numbers)
-    given = _pick(_GIVEN, draw_below(len(_GIVEN), seed, "given", numbers))
-    person = pc.binary_join_element_wise(given, pc.binary_join_element_wise("Kanarialintunen", code, "-"), " ")
-    firm = pc.binary_join_element_wise("Kanarialintula", code, "Oy", " ")
+    # An old and a new tenant of one site; the new one's number is odd, and the next.
+    later = (
+        bool(fleet.options.feeds)
+        & ~company
+        & (numbers % 2 == 1)
+        & np.isin(numbers - 1, numbers[~company])
+        & (draw_below(_HOMONYM_ONE_IN, fleet.options.seed, "homonym", numbers) == 0)
+    )
+    paired = later | np.isin(numbers + 1, numbers[later])
+    return Customers(fleet, numbers, fleet.site[points], company, paired)
+
+
+def make_customers(customers: Customers) -> dict[str, Any]:
+    """Make what the company knows itself: columns of ``CUSTOMERS_SCHEMA``."""
+    fleet, numbers, company = customers.fleet, customers.number, customers.company
+    seed = fleet.options.seed
     return {
         "customer_id": name_numbers("C", numbers),
         "kind": _pick(("person", "company"), company.astype(np.int64)),
-        "name": pc.if_else(company, firm, person),
-        "identity_code": pc.if_else(company, None, _make_identity_codes(numbers)),
-        "business_id": pc.if_else(company, _make_business_ids(numbers), None),
-        "phone": pc.binary_join_element_wise("+3580", _text(numbers + 700_000_000), ""),
-        "email": pc.binary_join_element_wise("kanaria.", pc.utf8_lower(code), "@posti.example", ""),
-        **_make_address(fleet, fleet.site[points]),
+        "name": make_names(customers),
+        "identity_code": pc.if_else(company, None, make_identity_codes(numbers)),
+        "business_id": pc.if_else(company, make_business_ids(numbers), None),
+        "phone": pc.if_else(customers.phoneless, None, make_phones(numbers)),
+        "email": pc.binary_join_element_wise("kanaria.", pc.utf8_lower(_spell(numbers)), "@posti.example", ""),
+        **make_address(fleet, customers.site),
         "language": _pick(_LANGUAGES, draw_below(len(_LANGUAGES), seed, "language", numbers)),
         "information_restriction": ~company & (draw_below(40, seed, "restriction", numbers) == 0),
+        "received_at": pa.nulls(len(numbers), CUSTOMERS_SCHEMA.field("received_at").type),
     }
 
 
-def _make_identity_codes(numbers: Ints) -> Any:
+def make_names(customers: Customers) -> Any:
+    """Make the names of persons and companies; the later of a pair has the name of the earlier."""
+    numbers = customers.number - (customers.paired & (customers.number % 2 == 1))
+    code = _spell(numbers)
+    given = _pick(_GIVEN, draw_below(len(_GIVEN), customers.fleet.options.seed, "given", numbers))
+    person = pc.binary_join_element_wise(given, pc.binary_join_element_wise("Kanarialintunen", code, "-"), " ")
+    firm = pc.binary_join_element_wise("Kanarialintula", code, "Oy", " ")
+    return pc.if_else(customers.company, firm, person)
+
+
+def make_phones(numbers: Ints) -> Any:
+    """Make a telephone number of its own for each number."""
+    return pc.binary_join_element_wise("+3580", _text(numbers + 700_000_000), "")
+
+
+def make_identity_codes(numbers: Ints) -> Any:
     """Make a code of its own for each number: neighbours differ in nothing but the century's sign."""
     rest, sign = np.divmod(numbers, len(_CENTURY_SIGNS))
     rest, individual = np.divmod(rest, 100)
@@ -175,7 +243,7 @@ def _make_identity_codes(numbers: Ints) -> Any:
     )
 
 
-def _make_business_ids(numbers: Ints) -> Any:
+def make_business_ids(numbers: Ints) -> Any:
     """Make a business id of its own for each number; one of two neighbouring numbers always has a check digit."""
     digits = 1_000_000 + 2 * (numbers % 4_500_000)
     remainder = _weigh(digits)
@@ -191,7 +259,8 @@ def _weigh(digits: Ints) -> Ints:
     return total % 11
 
 
-def _make_address(fleet: Fleet, site: Ints) -> dict[str, Any]:
+def make_address(fleet: Fleet, site: Ints) -> dict[str, Any]:
+    """Make the address of sites: the columns of ``postal_address``."""
     place = _place_sites(fleet, site)
     street = _pick(_STREETS, draw_below(len(_STREETS), fleet.options.seed, "street", site))
     return {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, RESOLVED_SCHEMA, SITES_SCHEMA
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA, join_address, join_customers, place_contracts
 
 Row = Mapping[str, Any]
@@ -52,7 +52,7 @@ def _contract(contract: str, customer: str, point: str) -> Row:
 def _join(customers: list[Row], contracts: list[Row]) -> pa.Table:
     points = pa.Table.from_pylist(_SITES, schema=SITES_SCHEMA)
     placed = place_contracts(pa.Table.from_pylist(contracts, schema=CONTRACTS_SCHEMA), points)
-    return join_customers(pa.Table.from_pylist(customers, schema=CUSTOMERS_SCHEMA), placed)
+    return join_customers(pa.Table.from_pylist(customers, schema=RESOLVED_SCHEMA), placed)
 
 
 @given(
@@ -97,6 +97,7 @@ def test_a_row_holds_the_customer_the_contract_and_the_site() -> None:
         "postal_address": "Tie 2, 00100 Helsinki",
         "language": None,
         "information_restriction": True,
+        "deceased_on": None,
         "metering_point_id": "P1",
         "site_id": "S1",
         "site_address": "Katu 1, Turku",
