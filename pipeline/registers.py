@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pipeline.feeds import read_feed, read_register
 from pipeline.spill import Spill, map_ahead
 from schemas.registers import REGISTERS
-from transforms.matching import KEY, Assigned, assign_rows, entry_schema, find_holder_keys, make_entries
+from transforms.matching import KEY, Assigned, assign_rows, entry_schema, find_holder_keys, make_entries, sort_holders
 from transforms.resolve import CONFLICTS, Resolution, resolve_customers
 
 _HOLDERS_SCHEMA = pa.schema([pa.field("key", KEY), pa.field("customer_id", pa.string())])
@@ -73,9 +73,10 @@ class Registers:
         keyed = [name for name in self.feeds if REGISTERS[name].keys]
         holders = self._spill("holders", "key", _HOLDERS_SCHEMA)
         if keyed:
+            buckets = range(self.bucket_count)
             holders.scatter(map_ahead(pool, lambda bucket: _list_holders(customers, bucket, subkey), self.bucket_count))
-        for _ in pool.map(self._read, self.feeds):
-            pass
+            list(pool.map(lambda bucket: holders.replace(bucket, sort_holders(holders.gather(bucket))), buckets))
+        list(pool.map(self._read, self.feeds))
         for name in keyed:
             self._assign(name, holders, pool)
 

@@ -56,6 +56,13 @@ class Spill:
                 write(batch)
         return rows
 
+    def replace(self, bucket: int, rows: pa.Table) -> None:
+        """Write other rows in the place of a bucket's."""
+        path = self._name(bucket)
+        path.unlink()
+        with create_private(path) as file, pa.ipc.new_stream(file, self.schema) as writer:
+            writer.write_table(rows.combine_chunks())
+
     def gather(self, bucket: int, *order: str) -> pa.Table:
         """Read a bucket, sorted by the columns given."""
         with pa.memory_map(str(self._name(bucket))) as file:

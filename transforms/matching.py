@@ -132,24 +132,37 @@ def find_holder_keys(customers: pa.RecordBatch, subkey: bytes) -> pa.RecordBatch
     return pa.record_batch({"key": pa.concat_arrays(hashes), "customer_id": pa.concat_arrays(ids)})
 
 
+def sort_holders(holders: pa.Table) -> pa.Table:
+    """Sort the keys of holders for ``match_keys``: once, however many registers look in them."""
+    return holders.take(pa.array(np.argsort(_words(holders["key"].combine_chunks())[:, 0], kind="stable")))
+
+
 def match_keys(keys: pa.Array, holders: pa.Array) -> Matches:
     """Find who holds the keys of rows.
 
     Args:
         keys: ``KEY``, of the rows; null is nobody's.
-        holders: ``KEY``, of the holders; no nulls.
+        holders: ``KEY``, of the holders, as ``sort_holders`` leaves them; no nulls.
     """
-    distinct = holders.unique()
-    held = pc.index_in(holders, distinct).to_numpy()
-    wanted = pc.fill_null(pc.index_in(keys, distinct, skip_nulls=True), -1).to_numpy()
-    count = np.bincount(held, minlength=len(distinct))
-    first = np.cumsum(count) - count
-    by_key = np.argsort(held, kind="stable")
-    row = np.flatnonzero(wanted >= 0)
-    sharing = count[wanted[row]]
-    repeated = np.repeat(row, sharing)
-    place = np.arange(len(repeated)) - np.repeat(np.cumsum(sharing) - sharing, sharing)
-    return Matches(repeated, by_key[first[wanted[repeated]] + place], np.repeat(sharing, sharing))
+    sought, held = _words(keys), _words(holders)
+    # The first words decide nearly always; where two keys agree in them alone, the second words tell them apart.
+    ordered = np.ascontiguousarray(held[:, 0])
+    first = np.searchsorted(ordered, sought[:, 0], "left")
+    count = np.searchsorted(ordered, sought[:, 0], "right") - first
+    count[keys.is_null().to_numpy(zero_copy_only=False)] = 0
+    row = np.repeat(np.arange(len(keys)), count)
+    holder = np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
+    same = sought[row, 1] == held[holder, 1]
+    row, holder = row[same], holder[same]
+    return Matches(row, holder, np.bincount(row, minlength=len(keys))[row])
+
+
+def _words(keys: pa.Array) -> npt.NDArray[np.uint64]:
+    """See keys as two words of 64 bits each, ``[key, 2]``."""
+    if not len(keys):
+        return np.empty((0, 2), np.uint64)
+    words = np.frombuffer(keys.buffers()[1], np.uint64).reshape(-1, 2)
+    return words[keys.offset : keys.offset + len(keys)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +205,7 @@ def assign_rows(entries: pa.Table, holders: pa.Table, register: Register) -> Ass
 
     Args:
         entries: rows of ``entry_schema``, all those whose keys are in one bucket.
-        holders: ``key`` and ``customer_id``, all those of the bucket.
+        holders: ``key`` and ``customer_id``, all those of the bucket, as ``sort_holders`` leaves them.
         register: the register.
     """
     matches = match_keys(entries["key"].combine_chunks(), holders["key"].combine_chunks())

@@ -20,6 +20,7 @@ from transforms.matching import (
     find_holder_keys,
     make_entries,
     match_keys,
+    sort_holders,
 )
 from transforms.pseudonym import derive_matching_key, derive_subkey
 
@@ -45,10 +46,11 @@ def match(feed: str, customers: Sequence[Row], rows: Sequence[Row]) -> tuple[lis
     batch = pa.RecordBatch.from_arrays(
         pa.RecordBatch.from_pylist(list(rows), schema=schema).columns, schema=register.schema
     )
+    holders = sort_holders(pa.Table.from_batches([holders]))
     entries = pa.Table.from_batches([make_entries(batch, register, KEY)])
     found, counts = [], {"matched": 0, "ambiguous": 0, "nobody": 0}
     for _ in range(2):
-        assigned = assign_rows(entries, pa.Table.from_batches([holders]), register)
+        assigned = assign_rows(entries, holders, register)
         found += assigned.rows.to_pylist()
         counts = {name: count + assigned.counts[name] for name, count in counts.items()}
         entries = assigned.again
@@ -107,11 +109,19 @@ def test_keys_meet_as_loops_say(keys: list[str | None], holders: list[str]) -> N
     def coded(texts: Sequence[str | None]) -> pa.Array:
         return pa.array([text and text.encode() * 16 for text in texts], pa.binary(16))
 
+    holders = sorted(holders)
     matches = match_keys(coded(keys), coded(holders))
     expected = [
         (r, h, holders.count(holder)) for r, key in enumerate(keys) for h, holder in enumerate(holders) if key == holder
     ]
     assert list(zip(matches.row.tolist(), matches.holder.tolist(), matches.sharing.tolist(), strict=True)) == expected
+
+
+def test_keys_that_agree_by_half_are_two() -> None:
+    keys = [b"12345678abcdefgh", b"12345678ABCDEFGH"]
+    for sought in (keys[:1], keys[1:]):
+        matches = match_keys(pa.array(sought, pa.binary(16)), pa.array(keys, pa.binary(16)))
+        assert (matches.holder.tolist(), matches.sharing.tolist()) == ([keys.index(sought[0])], [1])
 
 
 def test_an_identity_code_decides_alone() -> None:
