@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-startup constraints clean
+.PHONY: help setup demo test faults lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-startup constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -96,6 +96,9 @@ bench-night: .venv/benched ## a day and eleven days' corrections into a lake tha
 
 bench-years: .venv/benched ## a year of weekly runs: whether the last is slower than the tenth (15 minutes, 15 GB of disk)
 	$(BIN)/python -m benchmarks.years
+
+bench-feeds: .venv/benched ## a reference snapshot of 4 M customers with every register (5 minutes, 10 GB of disk)
+	$(BIN)/python -m benchmarks.feeds
 
 bench-startup: setup ## what a command takes before it works: help, a query, a tiny ingestion
 	$(BIN)/python -m benchmarks.startup

@@ -9,7 +9,19 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from pipeline.commands import backup, completeness, generate, ingest, inspect, keys, lake, policy, quarantine, query
+from pipeline.commands import (
+    backup,
+    completeness,
+    generate,
+    ingest,
+    inspect,
+    keys,
+    lake,
+    policy,
+    provenance,
+    quarantine,
+    query,
+)
 from pipeline.commands.shared import EPILOG, Parser
 from pipeline.errors import MeterveilError
 
@@ -91,6 +103,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and exit")
     parser.add_argument("--log-level", default="ERROR", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for subject in (generate, keys, policy, lake, inspect, ingest, completeness, quarantine, query, backup):
+    for subject in (generate, keys, policy, lake, inspect, ingest, completeness, quarantine, query, provenance, backup):
         subject.describe(commands)
     return parser

@@ -110,6 +110,21 @@ def test_a_damaged_line_loads_or_is_refused_in_one_line(policy, place, word):
             "did you mean 'billing'?",
         ),
         ('  "@meterveil-billing"', '  "every body"', "grants/every body", "this name can't be used"),
+        (
+            "  phone: [customers, campaign",
+            "  phones: [customers, campaign",
+            "resolution/phones",
+            "did you mean 'phone'?",
+        ),
+        ("phone: [customers, campaign", "phone: [customers, campain", "resolution/phone", "did you mean 'campaign'?"),
+        (
+            "phone: [customers, campaign",
+            "phone: [customers, payment",
+            "resolution/phone",
+            "payment says nothing of phone",
+        ),
+        ("phone: [customers, campaign", "phone: [campaign", "resolution/phone", "customers is not heard"),
+        ("phone: [customers, campaign", "phone: [customers, customers", "resolution/phone", "different names"),
         ("  operational.runs:", "  operations.runs:", "datasets/operations.runs", "expected operational.<table>"),
     ],
 )

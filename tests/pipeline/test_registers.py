@@ -1,16 +1,14 @@
 """Registers in a snapshot: a generated population comes out as its truth says, in any order and with any key."""
 
-import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pv
 import pyarrow.parquet as pq
 import pytest
+from register_feeds import AT, CODE, SAMPLES, write_feeds
 
 from pipeline.errors import MeterveilError
 from pipeline.fleet.options import FleetOptions
@@ -21,7 +19,6 @@ from pipeline.fleet.writers import load_avro_schema
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.reference import Snapshot, build_snapshot
 from pipeline.registers import ResolveRules
-from schemas.reference import CUSTOMERS_SCHEMA, SITES_SCHEMA
 from schemas.registers import REGISTERS
 from transforms.customers import join_address
 
@@ -102,55 +99,6 @@ def test_rows_of_every_register_are_accounted_for(population) -> None:
         assert done + sum(counts["set aside"].values()) == counts["rows"]
     assert manifest["conflicts"]["phone: source_order"] > 100
     assert manifest["conflicts"]["postal_address: older"] > 100
-
-
-AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-HOME = {"street_address": "Katu 1", "postal_code": "00100", "city": "HELSINKI"}
-CODE = "010190-900P"
-CUSTOMERS = [
-    {"customer_id": "C1", "kind": "person", "name": "Aino", "identity_code": CODE, **HOME},
-    {"customer_id": "C2", "kind": "person", "name": "Otso", "phone": "040 1234567"},
-    {"customer_id": "C3", "kind": "company", "business_id": "2077474-0", "name": "Firma Oy"},
-]
-#: A row of every register, in which every column has a value that its type allows.
-SAMPLES: dict[str, list[dict[str, Any]]] = {
-    "campaign": [{"phone": "0401234567", "kind": "raffle", "campaign": "c", "agreed_purpose": "p", "email": "ä@b"}],
-    "population_register": [
-        {"identity_code": CODE, "deceased_on": AT.date(), "information_restriction": True, "language": "sv"}
-    ],
-    "credit_register": [{"business_id": "2077474-0", "defaults": 2, "latest_default_on": AT.date()}],
-    "telephone_directory": [{"name": "aino", "phone": "050 1", **HOME}],
-    "marketing_ban": [{"phone": "0401234567", "channel": "telephone", "list_version": AT.date()}],
-    "payment": [
-        {"customer_id": "c1 ", "kind": "invoice", "invoice_id": "L1", "occurred_on": AT.date(), "amount_cents": 1 << 40}
-    ],
-    "service_use": [{"customer_id": "C2", "service": "chat", "occurred_at": AT}],
-    "consent": [{"customer_id": "C2", "purpose": "p", "channel": "any", "action": "objected", "occurred_at": AT}],
-    "authority": [{"business_id": "2077474-0", "name": "Firma Oyj"}],
-    "company": [{"phone": "0401234567", "name": "Otso", "language": "en"}],
-    "public_source": [{"identity_code": CODE, "email": "c@d"}],
-}
-
-
-def write_feeds(
-    folder: Path, feeds: dict[str, list[dict[str, Any]]], suffix: str = ".parquet", customers: Any = CUSTOMERS
-) -> Path:
-    folder.mkdir()
-    pq.write_table(SITES_SCHEMA.empty_table(), folder / "sites.parquet")
-    people = [{"information_restriction": False, **customer} for customer in customers]
-    pq.write_table(pa.Table.from_pylist(people, schema=CUSTOMERS_SCHEMA), folder / "customers.parquet")
-    for name, rows in feeds.items():
-        schema = pa.schema([field.with_nullable(True) for field in REGISTERS[name].schema])
-        table = pa.Table.from_pylist([{"source": "S", "received_at": AT, **row} for row in rows], schema=schema)
-        path = folder / f"{name}{suffix}"
-        if suffix == ".parquet":
-            pq.write_table(table, path)
-        elif suffix == ".csv":
-            pv.write_csv(table, path)
-        else:
-            with path.open("wb") as file:
-                fastavro.writer(file, load_avro_schema(name), table.to_pylist())
-    return folder
 
 
 def build(folder: Path, feeds: dict[str, list[dict[str, Any]]], **options: Any) -> Snapshot:
