@@ -227,6 +227,7 @@ def _describe_run(run: OpenRun, outcome: RunOutcome, totals: Totals, rules: Comm
         "code_version": version("meterveil"),
         "policy_digest": run.plan.digest,
         "reference_version": run.context.reference,
+        "registers": run.reference.registers(),
         "key_id": run.keyset.primary.info.id,
         "inputs": [{"sha256": digest, "name": name} for digest, name in outcome.inputs],
         "skipped": sorted(outcome.problems),

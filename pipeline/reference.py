@@ -87,6 +87,11 @@ class Snapshot:
         """Open a register's facts about a bucket's customers, sorted by customer; rows of its ``kept`` schema."""
         return self._open_slice(register, bucket)
 
+    def registers(self) -> dict[str, Any]:
+        """Say what became of the rows of each register (``pipeline.registers.Registers.tell``)."""
+        found: dict[str, Any] = _read_manifest(self.folder).get("registers", {}) if self.folder else {}
+        return found
+
     def find_damage(self) -> list[str]:
         """List the slices that are missing or differ from the manifest's digests."""
         if self.folder is None:

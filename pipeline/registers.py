@@ -69,13 +69,18 @@ class Registers:
             customers: rows of ``schemas.reference.CUSTOMERS_SCHEMA``.
             pool: threads to work with.
         """
-        subkey = self.rules.subkey
-        keyed = [name for name in self.feeds if REGISTERS[name].keys]
         holders = self._spill("holders", "key", _HOLDERS_SCHEMA)
+
+        def list_holders(bucket: int) -> pa.RecordBatch:
+            return _list_holders(customers, bucket, self.rules.subkey)
+
+        def sort(bucket: int) -> None:
+            holders.replace(bucket, sort_holders(holders.gather(bucket)))
+
+        keyed = [name for name in self.feeds if REGISTERS[name].keys]
         if keyed:
-            buckets = range(self.bucket_count)
-            holders.scatter(map_ahead(pool, lambda bucket: _list_holders(customers, bucket, subkey), self.bucket_count))
-            list(pool.map(lambda bucket: holders.replace(bucket, sort_holders(holders.gather(bucket))), buckets))
+            holders.scatter(map_ahead(pool, list_holders, self.bucket_count))
+            list(pool.map(sort, range(self.bucket_count)))
         list(pool.map(self._read, self.feeds))
         for name in keyed:
             self._assign(name, holders, pool)

@@ -75,6 +75,9 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
             style="yellow",
             highlight=False,
         )
+    for name, counts in record["registers"].items():
+        if aside := ", ".join(f"{rule}: {rows:,}" for rule, rows in counts["set aside"].items()):
+            console.print(f"{name}: rows set aside ({aside})", style="yellow", highlight=False)
     for line in record["skipped"]:
         console.print(f"skipped: {line}", style="yellow", highlight=False)
     began, ended = (datetime.fromisoformat(record[name]) for name in ("started_at", "committed_at"))

@@ -163,6 +163,7 @@ def test_bad_rows_of_others_are_set_aside_by_reason(tmp_path: Path) -> None:
     }
     assert told["marketing_ban"]["set aside"] == {"channel none of telephone, post": 1}
     assert CODE not in json.dumps(told)
+    assert snapshot.registers() == told
 
 
 @pytest.mark.parametrize(

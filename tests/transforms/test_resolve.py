@@ -198,17 +198,18 @@ def test_an_address_is_never_mixed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "days", "restricted"),
+    ("own", "said_on", "restricted"),
     [
-        (False, {1: True}, True),
-        (False, {1: True, 2: False}, False),
-        (True, {1: True, 2: False}, True),
-        (True, {}, True),
+        (False, [(1, True)], True),
+        (False, [(1, True), (2, False)], False),
+        (False, [(2, False), (2, True)], True),  # at the same time the protection counts
+        (True, [(1, True), (2, False)], True),
+        (True, [], True),
     ],
 )
 def test_a_restriction_holds_until_every_source_has_lifted_it(
-    *, own: bool, days: dict[int, bool], restricted: bool
+    *, own: bool, said_on: list[tuple[int, bool]], restricted: bool
 ) -> None:
-    rows = [said(1, day, information_restriction=value) for day, value in days.items()]
+    rows = [said(1, day, information_restriction=value) for day, value in said_on]
     resolution = resolve([customer(1, information_restriction=own)], {"population_register": rows})
     assert resolution.customers["information_restriction"].to_pylist() == [restricted]
