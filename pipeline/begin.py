@@ -23,6 +23,7 @@ from pipeline.context import (
     newest_reference,
     reference_folder,
 )
+from pipeline.erasure import digest_tombstones
 from pipeline.errors import MeterveilError
 from pipeline.journal import sole_committer
 from pipeline.keys import SECRET_ACCESS, open_keyset
@@ -84,6 +85,7 @@ def begin_run(
             check_unchanged(lake, plan, keyset)
             lake.ensure_tables(plan)
             snapshots, horizons = current_snapshots(lake, plan), current_horizons(lake)
+            tombstones = digest_tombstones(lake)
             reference = newest_reference(lake)
         if request.reference:
             rules = ResolveRules(plan.resolution, derive_matching_key(keyset.primary.secret.reveal(SECRET_ACCESS)))
@@ -97,6 +99,7 @@ def begin_run(
             reference=reference.version,
             snapshots=snapshots,
             horizons=horizons,
+            tombstones=tombstones,
             read=request.read,
             options=describe_options(request.asked),
             threads=request.threads,

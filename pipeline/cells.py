@@ -14,11 +14,12 @@ from pipeline.context import OpenRun
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.staging import FrameRef, read_frames, write_frames
 from pipeline.table_state import CurrentFile
-from pipeline.totals import Totals
+from pipeline.totals import Totals, add_totals
 from transforms.calendar import LocalCalendar, to_date
 from transforms.changes import compare_days
 from transforms.decimals import as_int64_units
 from transforms.derive import Points, derive, view_daily, view_readings
+from transforms.erased import leave_out
 from transforms.fold import fold
 from transforms.grid import CellGrids
 from transforms.occupancy import contracted_points, join_occupancy
@@ -68,6 +69,11 @@ class CellWork:
         """The cell."""
         return Cell(self.local_date, self.bucket)
 
+    @property
+    def is_emptied(self) -> bool:
+        """Whether the cell had rows and has none now, and so no file either."""
+        return bool(self.base) and not self.totals.count("after")
+
 
 def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork:
     """Fold the frames of a cell into its current rows and write every dataset of the cell that is not in step.
@@ -82,11 +88,19 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
         refs: the cell's frames (``transforms.pieces.split_by_cell``), in the run's staging folder; perhaps none.
     """
     label, refs = label_of(cell), tuple(refs)
-    if run.is_beyond(READINGS, cell.local_date):
-        return _drop(cell, refs, read_frames(run.staging, refs))
+    frames = read_frames(run.staging, refs)
+    if run.is_beyond(READINGS, cell.local_date):  # a file that is there still is left to housekeeping
+        return _drop_cell(cell, refs, Totals.of_dropped("retention", _count_frames(frames)))
     replaced = run.current[READINGS].get(label)
     base = [] if replaced is None else _read_state(replaced.path, cell.local_date, run.calendar)
-    grids, tally = fold(read_frames(run.staging, refs), base, cell.local_date, run.calendar)
+    erased = Totals()
+    if find_erased := run.erasures.finder(to_date(cell.local_date)):
+        frames, arrived = leave_out(frames, find_erased)
+        base, held = leave_out(base, find_erased)
+        erased = Totals.of_dropped("erased", arrived, held)
+    if not any(map(len, [*frames, *base])):
+        return _drop_cell(cell, refs, erased, path_of(replaced))
+    grids, tally = fold(frames, base, cell.local_date, run.calendar)
     points = find_points(run, cell, grids.ids, silent=bool(run.datasets("daily")))
     rows = view_readings(grids, points, run.calendar, _sources(run.datasets("readings")))
     dataset = run.plan.datasets[READINGS]
@@ -101,19 +115,20 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
         if replaced is not None and run.datasets("changes"):
             changes = _stage_changes(run, cell, compare_days(tally.days_before, grids))
     files += _derive_cell(run, cell, grids, points, rows, name_source(path))
-    totals = Totals.of_fold(tally, state.rows, state.energy, changed=bool(files))
+    totals = add_totals([Totals.of_fold(tally, state.rows, state.energy, changed=bool(files)), erased])
     return CellWork(*cell, path_of(replaced), refs, changes, tuple(files), totals)
 
 
-def _drop(cell: Cell, refs: tuple[FrameRef, ...], frames: Iterable[pa.RecordBatch]) -> CellWork:
-    """Count what came for a cell that the lake no longer keeps. A file that it still has is left to housekeeping."""
-    rows = energy = 0
-    for frame in frames:
-        values = frame.column("energy").flatten().to_numpy()
-        rows, energy = rows + len(values), energy + int(values.sum(dtype=np.int64))
-    dropped = {"folded": (rows, energy), "dropped:retention": (rows, energy)}
-    counts = {"cells": (1, 0), "cells_unchanged": (1, 0), "before": (0, 0), "after": (0, 0)}
-    return CellWork(*cell, "", refs, (), (), Totals.of(**counts, **dropped))
+def _drop_cell(cell: Cell, refs: tuple[FrameRef, ...], dropped: Totals, base: str = "") -> CellWork:
+    """Say of a cell that nothing of what came for it is kept, nor of its file if one is named."""
+    nothing = Totals.of(cells=(1, 0), cells_unchanged=(int(not base), 0), before=(0, 0), after=(0, 0))
+    return CellWork(*cell, base, refs, (), (), add_totals([nothing, dropped]))
+
+
+def _count_frames(frames: Iterable[pa.RecordBatch]) -> tuple[int, int]:
+    """Count readings, and sum up their milliwatt-hours."""
+    flat = [frame.column("energy").flatten().to_numpy() for frame in frames]
+    return sum(map(len, flat)), sum(int(values.sum(dtype=np.int64)) for values in flat)
 
 
 def _stage_changes(run: OpenRun, cell: Cell, changed: pa.Table) -> tuple[FrameRef, ...]:

@@ -23,8 +23,10 @@ from pipeline.night import judge_night
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.quarantine import InputWork, settle_quarantine
 from pipeline.staging import read_frames
+from pipeline.table_state import is_cell_dataset
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
+from transforms.calendar import to_date
 from transforms.limits import Limits
 from transforms.plan import Dataset, Plan
 
@@ -83,6 +85,11 @@ class RunOutcome:
         """Labels of the inputs whose quarantine is replaced as a whole."""
         return {digest for digest, _ in self.inputs} | {work.digest for work in self.quarantine}
 
+    @property
+    def emptied(self) -> set[str]:
+        """Labels of the cells that have no rows any more."""
+        return {label_of(work.cell) for work in self.cells if work.is_emptied}
+
 
 def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
     """Check the run's totals and make its files the tables' current ones, in all tables or in none.
@@ -106,13 +113,13 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         outcome = replace(outcome, cells=cells, quarantine=quarantine)
         totals = outcome.totals
         check_conservation(totals)
-        _check_rows(run, outcome.written, totals)
+        _check_rows(run, outcome, totals)
         days, warnings = judge_night(run, outcome.cells, totals, rules.limits, datetime.fromisoformat(rules.started_at))
         run.lake.store_policy(run.policy_text)
         outcome = replace(outcome, others=[*outcome.others, *_write_changes(run, outcome.cells)])
         night = {"days": list(describe_days(days)), "warnings": warnings}
         record = _write_record(run, {**_describe_run(run, outcome, totals, rules), **night})
-        changes = _list_changes(run, [*outcome.written, record], outcome.replaced)
+        changes = _list_changes(run, [*outcome.written, record], outcome)
         key = run.keyset.primary.info.id
         commit_journal(run.lake, Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes))
         record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
@@ -153,7 +160,8 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
         same_datasets = all(
             run.is_beyond(name, work.local_date) == planned.is_beyond(name, work.local_date) for name in run.horizons
         )
-        return same_base and same_datasets and run.reference.version == planned.reference.version
+        erased = run.context.tombstones != planned.context.tombstones and run.erasures.covers(to_date(work.local_date))
+        return same_base and same_datasets and not erased and run.reference.version == planned.reference.version
 
     done = {work.cell: work for work in cells if still_holds(work)}
     stale = [work for work in cells if work.cell not in done]
@@ -166,19 +174,23 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
         return [*done.values(), *pool.map(lambda cell: rewrite_cell(run, cell, frames.get(cell, ())), again)]
 
 
-def _list_changes(run: OpenRun, written: Sequence[DataFile], replaced: set[str]) -> tuple[TableChange, ...]:
+def _list_changes(run: OpenRun, written: Sequence[DataFile], outcome: RunOutcome) -> tuple[TableChange, ...]:
     """Say what becomes of every table: a file takes the place of the current one of its label.
 
     Args:
         run: the run as it commits.
         written: every file.
-        replaced: inputs whose quarantine goes, even if nothing takes its place.
+        outcome: says whose file goes though nothing takes its place: an input's quarantine, a cell without rows.
     """
     changes = []
     for dataset in sorted(run.plan.datasets.values(), key=_commit_order):
         current = run.current[dataset.name]
         added = tuple(file for file in written if file.dataset == dataset.name)
-        gone = {file.label for file in added} | (replaced if dataset.view == "quarantine" else set())
+        gone = {file.label for file in added}
+        if dataset.view == "quarantine":
+            gone |= outcome.replaced
+        elif is_cell_dataset(dataset):
+            gone |= outcome.emptied
         removed = tuple(current[label].path for label in sorted(gone & current.keys()))
         if added or removed:
             changes.append(TableChange(dataset.name, added, removed))
@@ -192,11 +204,12 @@ def _commit_order(dataset: Dataset) -> tuple[int, str]:
     return {"quarantine": 2, "releases": 2, "runs": 3}.get(dataset.view, 1), dataset.name
 
 
-def _check_rows(run: OpenRun, written: Sequence[DataFile], totals: Totals) -> None:
+def _check_rows(run: OpenRun, outcome: RunOutcome, totals: Totals) -> None:
     """Check that the files hold the rows that the fold counted."""
-    state = [file for file in written if file.dataset == READINGS]
+    state = [file for file in outcome.written if file.dataset == READINGS]
     current = run.current[READINGS]
-    replaced = sum(current[file.label].rows for file in state if file.label in current)
+    gone = {file.label for file in state} | outcome.emptied
+    replaced = sum(current[label].rows for label in gone & current.keys())
     gained = sum(file.rows for file in state) - replaced
     if gained != totals.count("after") - totals.count("before"):
         raise MeterveilError(

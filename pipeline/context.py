@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from pipeline.erasure import Erasures, digest_tombstones, read_tombstones
 from pipeline.horizons import read_horizons
 from pipeline.keys import SECRET_ACCESS, Key, Keyset, open_keyset
 from pipeline.lake import Lake, open_lake
@@ -36,6 +37,7 @@ class RunContext:
         reference: version of the reference snapshot; empty for none.
         snapshots: table name and Iceberg snapshot id that this run builds on, for every table that has one.
         horizons: table name and first local date that it still has (``pipeline.horizons``), for those that have one.
+        tombstones: names the state of what was erased (``pipeline.erasure``); empty for nothing.
         read: how to read inputs where the files don't say.
         options: the same as it was given, for the ledger of inputs (``pipeline.ledger``).
         threads: threads a worker works with.
@@ -49,6 +51,7 @@ class RunContext:
     reference: str
     snapshots: tuple[tuple[str, int], ...]
     horizons: tuple[tuple[str, int], ...]
+    tombstones: str
     read: ReadOptions
     options: str
     threads: int
@@ -79,6 +82,7 @@ class OpenRun:
                 self.context,
                 snapshots=current_snapshots(self.lake, self.plan),
                 horizons=current_horizons(self.lake),
+                tombstones=digest_tombstones(self.lake),
             )
         )
         if now.context == self.context:
@@ -128,6 +132,11 @@ class OpenRun:
     def is_beyond(self, dataset_name: str, local_date: int) -> bool:
         """Tell whether a local date (days since 1970-01-01) is one that a dataset no longer keeps."""
         return local_date < self.horizons.get(dataset_name, local_date)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        """What was erased, as the lake knows it by now."""
+        return Erasures(read_tombstones(self.lake), self.keyset)
 
     def datasets(self, view: str) -> list[Dataset]:
         """List the datasets of the policy that select from a view."""

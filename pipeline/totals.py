@@ -18,7 +18,8 @@ class Totals:
         counts: ``delivered`` (readings decoded from files), ``delivered:from_quarantine`` (released from there),
             ``folded`` (readings that reached a cell), ``before`` (rows that the touched cells held), ``after`` (rows
             they hold now), ``cells``, ``cells_unchanged``, ``quarantined:<reason>``, ``released_before`` (would be set
-            aside again, had they not been released) and ``superseded:<kind>``.
+            aside again, had they not been released), ``superseded:<kind>``, and ``dropped:<why>``: beyond the dataset's
+            ``retention``, or ``erased``.
         energies: milliwatt-hours by the same names.
     """
 
@@ -50,6 +51,12 @@ class Totals:
                 **{f"superseded:{kind}": energy for kind, energy in superseded.energies.items()},
             },
         )
+
+    @classmethod
+    def of_dropped(cls, why: str, arrived: tuple[int, int], held: tuple[int, int] = (0, 0)) -> "Totals":
+        """Make the totals of readings that came for a cell, or that it held, and that it does not keep."""
+        both = (arrived[0] + held[0], arrived[1] + held[1])
+        return cls.of(folded=arrived, before=held, **{f"dropped:{why}": both})
 
     def count(self, name: str) -> int:
         """Give the count of a name, or of all names that begin with it and a colon."""

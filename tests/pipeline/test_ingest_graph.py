@@ -34,6 +34,7 @@ def graph(fleet_run):
         reference="",
         snapshots=(),
         horizons=(),
+        tombstones="",
         read=ReadOptions(),
         options="",
         threads=1,

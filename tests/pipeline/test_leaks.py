@@ -299,6 +299,7 @@ def graph_of(retailer, **changes) -> list[bytes]:
         reference=newest_reference(lake).version,
         snapshots=(),
         horizons=(),
+        tombstones="",
         read=ReadOptions(),
         options="",
         threads=1,
