@@ -113,21 +113,19 @@ def read_tombstones(lake: Lake) -> tuple[Tombstone, ...]:
     """Read all tombstones of a lake.
 
     Raises:
-        MeterveilError: the file is damaged.
+        MeterveilError: the file is damaged, or gone.
     """
     path = lake.operational / _FILE
     try:
-        return tuple(Tombstone(**fields) for fields in json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return ()
+        return tuple(Tombstone(**fields) for fields in json.loads(lake.read_memory(_FILE)))
     except (ValueError, TypeError):
         raise MeterveilError("the tombstones can't be read", where=str(path), remedy="restore the file") from None
 
 
 def digest_tombstones(lake: Lake) -> str:
     """Name the state of a lake's tombstones; empty where there are none."""
-    path = lake.operational / _FILE
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    tombstones = read_tombstones(lake)
+    return hashlib.sha256(lake.read_memory(_FILE)).hexdigest() if tombstones else ""
 
 
 def _hash(key: Key, ids: pa.Array) -> pa.Array:

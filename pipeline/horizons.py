@@ -20,13 +20,11 @@ def read_horizons(lake: Lake) -> dict[str, int]:
     """Read each dataset's first local date, in days since 1970-01-01; datasets that keep everything are left out.
 
     Raises:
-        MeterveilError: the file is damaged.
+        MeterveilError: the file is damaged, or gone.
     """
     path = lake.operational / _FILE
     try:
-        return {str(name): int(day) for name, day in json.loads(path.read_bytes()).items()}
-    except FileNotFoundError:
-        return {}
+        return {str(name): int(day) for name, day in json.loads(lake.read_memory(_FILE)).items()}
     except (ValueError, TypeError, AttributeError):
         raise MeterveilError("the horizons can't be read", where=str(path), remedy="restore the file") from None
 

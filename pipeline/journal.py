@@ -80,9 +80,10 @@ def sole_committer(lake: Lake, patience_s: float = PATIENCE_S) -> Iterator[None]
     """Be the only one who changes the lake's tables, with no commit half done.
 
     Raises:
-        MeterveilError: another run holds the lock too long, the clock is behind the last commit, or a commit that was
-            begun can't be finished.
+        MeterveilError: the lake is of an older format, another run holds the lock too long, the clock is behind the
+            last commit, or a commit that was begun can't be finished.
     """
+    lake.check_format()
     with commit_lock(lake, patience_s):
         _await_clock(lake)
         for path in sorted(_folder(lake).glob("*.json")):

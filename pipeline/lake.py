@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.table import Table
 
-FORMAT_VERSION = 1
+#: 1: as it was first. 2: a lake has the files of ``MEMORY`` from the beginning, so that one that is gone is missed;
+#: programs of format 1 don't know them, and would bring back what they keep out.
+FORMAT_VERSION = 2
 BUCKET_FUNCTION = "iceberg-murmur3"
 
 CATALOG = "catalog.db"
+#: Files of the operational zone that a lake must not lose, as they are at first: which days, and whose, it has no more.
+MEMORY = {"horizons.json": b"{}\n", "tombstones.json": b"[]\n"}
 _SETTINGS, _POLICY = "meterveil.json", "policy.yaml"
 _ZONES: tuple[Zone, ...] = get_args(Zone)
 #: Characters that the URIs of catalogs and tables, or the globs of readers, would take for something else.
@@ -176,6 +180,37 @@ class Lake:
         """Find the data files that were named with a mark, whether or not the table has them."""
         return {str(path) for path in self._data_folder(dataset_name).rglob(f"*-{mark}*.parquet")}
 
+    def read_memory(self, name: str) -> bytes:
+        """Read a file of ``MEMORY``.
+
+        Raises:
+            MeterveilError: it is gone.
+        """
+        path = self.operational / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            if self.settings.format_version < FORMAT_VERSION:
+                return MEMORY[name]
+            raise MeterveilError(
+                "this file is gone, without which what was dropped or erased could come back",
+                where=str(path),
+                remedy="restore it from a backup",
+            ) from None
+
+    def check_format(self) -> None:
+        """Check that this version may change the lake.
+
+        Raises:
+            MeterveilError: it is of an older format: it can be read, and has to be migrated before it is changed.
+        """
+        if self.settings.format_version < FORMAT_VERSION:
+            raise MeterveilError(
+                f"the lake has format {self.settings.format_version}, this version writes {FORMAT_VERSION}",
+                where=str(self.root),
+                remedy=f"back it up, then: meterveil migrate --lake {self.root}",
+            )
+
     def store_policy(self, text: str) -> None:
         """Keep the policy that the tables are made by, in both zones: an analyst reaches one of them only."""
         for zone in _ZONES:
@@ -229,6 +264,7 @@ def create_lake(root: str | Path, *, time_zone: str = "Europe/Helsinki", bucket_
         if not (path / _SETTINGS).exists():
             _make_lake(path, wanted)
     lake = open_lake(path)
+    lake.check_format()
     if lake.settings != wanted:
         have = lake.settings
         raise MeterveilError(
@@ -276,15 +312,28 @@ def _make_lake(path: Path, settings: LakeSettings) -> None:
         raise MeterveilError(
             f"not a lake, and not empty ({len(others)} other entries)", where=str(path), remedy="choose an empty folder"
         )
-    text = json.dumps(asdict(settings), indent=2).encode() + b"\n"
     for zone in _ZONES:
         folder, private = path / zone, zone == "operational"
         make_folder(folder, private=private)
         with suppress(FileExistsError):  # left by a run that died here
             os.close(create_file(folder / CATALOG, private=private))
         open_catalog(folder, zone, make=True).close()
-    replace_file(path / "analytics" / _SETTINGS, text, private=False)
-    replace_file(path / _SETTINGS, text, private=False)  # last: with this file it is a lake
+    write_memory(path / "operational")
+    write_settings(path, settings)
+
+
+def write_memory(operational: Path) -> None:
+    """Write those files of ``MEMORY`` that are not there."""
+    for name, content in MEMORY.items():
+        if not (operational / name).exists():
+            replace_file(operational / name, content, private=True)
+
+
+def write_settings(root: Path, settings: LakeSettings) -> None:
+    """Write a lake's settings, for both zones."""
+    text = json.dumps(asdict(settings), indent=2).encode() + b"\n"
+    replace_file(root / "analytics" / _SETTINGS, text, private=False)
+    replace_file(root / _SETTINGS, text, private=False)  # last: with this file it is a lake
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool) -> Iterat
         command: what it does.
         in_process: whether all its workers end with this block; those of a cluster may still write after a failure.
     """
+    lake.check_format()
     path = _path(lake, run_id)
     replace_file(path, json.dumps(asdict(Lease.of_this_process(command))).encode(), private=True)
     done = threading.Event()

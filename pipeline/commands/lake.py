@@ -17,6 +17,7 @@ def describe(commands: Any) -> None:
     _describe_init(commands)
     _describe_tables(commands)
     _describe_verify(commands)
+    _describe_migrate(commands)
     _describe_maintain(commands)
 
 
@@ -73,6 +74,25 @@ def _describe_verify(commands: Any) -> None:
     command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
     add_json(command)
     command.set_defaults(run=_verify, parser=command)
+
+
+def _describe_migrate(commands: Any) -> None:
+    command = commands.add_parser(
+        "migrate",
+        help="bring a lake of an older format to the one that this version writes",
+        description="Brings a lake of an older format to the one that this version writes. Older versions refuse it "
+        "then, so back it up first. What dies half-way is begun again.",
+    )
+    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.set_defaults(run=_migrate, parser=command)
+
+
+def _migrate(arguments: argparse.Namespace) -> None:
+    from pipeline.lake import open_lake
+    from pipeline.migrate import migrate
+
+    had, has = migrate(open_lake(arguments.lake))
+    print(f"format {has}, as it was" if had == has else f"format {has}; it had {had}")
 
 
 def _verify(arguments: argparse.Namespace) -> None:

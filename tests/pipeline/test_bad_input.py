@@ -175,7 +175,7 @@ def test_options_that_do_not_fit_stop_the_run(retailer, tmp_path, kind):
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        ('{"format_version": 2, "of": "another time"}', "upgrade meterveil"),
+        ('{"format_version": 3, "of": "another time"}', "upgrade meterveil"),
         ('{"format_version": "1"}', "the settings can't be read"),
         ("[]", "the settings can't be read"),
         ("", "the settings can't be read"),

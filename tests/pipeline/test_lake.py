@@ -12,7 +12,7 @@ from small_lake import ANALYTICS, CELL, OPERATIONAL, PLAN, write_readings
 
 from pipeline.errors import MeterveilError
 from pipeline.iceberg import current_files, replace_files
-from pipeline.lake import LakeSettings, create_lake, is_lake, open_lake
+from pipeline.lake import FORMAT_VERSION, LakeSettings, create_lake, is_lake, open_lake
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_layout_is_the_documented_one(lake):
     assert lake.table("operational.readings").location() == str(lake.root / "operational" / "readings")
     assert file.path.startswith(str(lake.root / "analytics/readings/data/local_date=2026-03-29/00000-"))
     assert json.loads((lake.root / "meterveil.json").read_text()) == {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "time_zone": "Europe/Helsinki",
         "bucket_count": 4,
         "bucket_function": "iceberg-murmur3",
@@ -82,7 +82,7 @@ def test_a_lake_is_opened_again_with_its_settings_only(lake):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"format_version": 2, "colour": "blue"}, "upgrade meterveil"),
+        ({"format_version": FORMAT_VERSION + 1, "colour": "blue"}, "upgrade meterveil"),
         ({"bucket_function": "crc32"}, "bucket function"),
         ({"time_zone": "Europe/Kouvola"}, "time zone"),
         ({"colour": "blue"}, "restore the file"),
