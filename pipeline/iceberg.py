@@ -1,6 +1,6 @@
 """Datasets as Iceberg tables: schema and partitions from the plan, current files, and one snapshot per replacement."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
@@ -160,6 +160,11 @@ class _MergingOverwrite(_OverwriteFiles):
     def __init__(self, table: Table, transaction: Transaction, summary: Mapping[str, str]) -> None:
         operation = Operation.OVERWRITE if table.current_snapshot() else Operation.APPEND
         super().__init__(operation, transaction, table.io, snapshot_properties=dict(summary))
+
+    def _build_manifest_evaluator(self, spec_id: int) -> Callable[[ManifestFile], bool]:  # noqa: ARG002 - pyiceberg's
+        # pyiceberg's own keeps the manifest that it looks at in itself, and several threads ask it at once: now and
+        # then it takes a manifest for one without any of the files to remove.
+        return lambda _: True
 
     def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
         merger = _ManifestMergeManager(_MERGED_BYTES, _MERGED_AT, merge_enabled=True, snapshot_producer=self)

@@ -148,6 +148,15 @@ def test_manifests_do_not_grow_with_commits(lake):
     assert {str(path) for path in Path(table.location(), "metadata").glob("*-m*.avro")} == needed
 
 
+def test_files_to_remove_are_found_without_bounds_that_threads_share(lake, monkeypatch):
+    monkeypatch.setattr("pyiceberg.expressions.visitors._ManifestEvalVisitor.eval", lambda *_: False)
+    name, label = "analytics.readings", "20541/00000"
+    old, new = pretend(lake, label), pretend(lake, label)
+    replace_files(lake.table(name), [old], [], {"meterveil.run": "1"})
+    replace_files(lake.table(name), [new], [old.path], {"meterveil.run": "2"})
+    assert [file.path for file in current_files(lake.table(name))] == [new.path]
+
+
 @pytest.mark.parametrize("of", [ANALYTICS, OPERATIONAL])
 def test_engines_agree_on_rows_and_sums(lake, of):
     table = lake.table(of.name)
