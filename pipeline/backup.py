@@ -162,8 +162,9 @@ def restore(target: Path, root: Path, stamp: str = "") -> dict[str, Any]:
 
 
 def _list_lasting(lake: Lake) -> list[str]:
-    """List the files that never change once they are written, without those of runs at work."""
+    """List the files that never change once they are written, without those that runs at work have not committed."""
     marks = tuple(f"-{mark_of(run_id)}" for run_id in list_live(lake))
+    committed = {path for table in lake.table_names() for path in lake.state(table).kept_files()} if marks else set()
     names = (path.relative_to(lake.root) for path in lake.root.rglob("*") if path.is_file())
     return sorted(
         str(name)
@@ -171,7 +172,11 @@ def _list_lasting(lake: Lake) -> list[str]:
         if len(name.parts) > 2
         and not _PASSING.intersection(name.parts)
         and not name.name.startswith(".")
-        and not any(mark in name.name for mark in marks)
+        and (
+            name.suffix != ".parquet"
+            or str(lake.root / name) in committed
+            or not any(mark in name.name for mark in marks)
+        )
     )
 
 

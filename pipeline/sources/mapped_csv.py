@@ -28,7 +28,7 @@ from schemas.reasons import Reason
 from schemas.series import DAY_S
 from schemas.status import Status
 from transforms.calendar import US_PER_S
-from transforms.registers import Reads, difference
+from transforms.meter_registers import Reads, difference
 
 _T = TypeVar("_T")
 _TIME = pa.timestamp("us", "UTC")

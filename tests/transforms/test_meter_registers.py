@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.registers import Reads, difference
+from transforms.meter_registers import Reads, difference
 
 HOUR = 3_600
 MODULUS, MOST = 10_000, 100
