@@ -14,7 +14,7 @@ from pipeline.sources.base import ReadOptions
 from schemas.series import DAY_S, MAX_ENERGY, MWH_PER_KWH
 
 #: Units of energy as feeds write them, as powers of ten of kWh. Never ``mWh``: it could be meant for either.
-UNITS = {"Wh": -3, "WH": -3, "wh": -3, "kWh": 0, "KWh": 0, "KWH": 0, "kwh": 0, "MWh": 3, "MWH": 3}
+UNITS = {"Wh": -3, "WH": -3, "wh": -3, "kWh": 0, "KWh": 0, "KWH": 0, "kwh": 0, "MWh": 3, "MWH": 3, "GWh": 6, "GWH": 6}
 #: Decimal places of 1e-6 kWh.
 _PLACES = 6
 #: Decimal text that fits decimal128(38, 20): any sane value, and the noise of printed floats.

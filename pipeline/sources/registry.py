@@ -21,6 +21,7 @@ _OWN = {
     "avro": "pipeline.sources.avro:AvroSource",
     "parquet": "pipeline.sources.parquet:ParquetSource",
     "nem12": "pipeline.sources.nem12:Nem12Source",
+    "datahub-xml": "pipeline.sources.datahub_xml:DatahubXmlSource",
     "datahub-csv": "pipeline.sources.datahub_csv:DatahubCsvSource",
     "mapped-csv": "pipeline.sources.mapped_csv:MappedCsvSource",
 }

@@ -1,0 +1,307 @@
+"""Time series of the Finnish Datahub: E66 messages in XML, in their SOAP envelope or bare.
+
+* Elements go by their local names: each version of the schema has namespaces of its own.
+* A message is a delta: only what is new or changed stands in it, all of it registered at one time.
+* Value n of a series stands at its start + (n - 1) x its resolution. Numbers may be left out, in disorder, or repeated.
+* A row is an observation: the first of the file is 1, whatever lines the file has.
+
+Nothing is declared in a file: one with a document type is refused, so no entity is ever expanded or fetched. A field
+that comes twice where it must come once is joined with ``+``, a form that none of them has, and set aside as such.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.errors import BadFileError
+from pipeline.sources.base import Delivery, ReadOptions, Split
+from pipeline.sources.deliver import Columns, deliver_readings, translate_words
+from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
+from schemas.series import ACTIVE_ENERGY
+from schemas.status import Status
+
+#: Bytes that the parser is given at a time.
+_CHUNK_BYTES = 1 << 20
+#: Observations that a delivery has, but for those of its last series.
+_BATCH = 100_000
+#: Bounds of what is held at once; a series of the format has 10,000 observations at most.
+_MOST_OBSERVATIONS, _MOST_CHARACTERS, _MOST_DEPTH = 1_000_000, 1_000, 100
+#: What tells the format: its elements, by their local names.
+_MARK = re.compile(rb"<(?:[\w.-]+:)?EnergyTimeSeries(?:Message)?[\s/>]")
+_MESSAGE, _HEADER, _SERIES = "EnergyTimeSeries", "Header", "Transaction"
+_OBSERVATION, _VALUE = "OBS", "EOBS"
+#: Elements that hold others of ours, each with the one that it must stand in.
+_FRAMES = {_SERIES: _MESSAGE, _OBSERVATION: _SERIES, _VALUE: _OBSERVATION}
+_PERIOD = "ObservationPeriodTimeSeriesPeriod"
+_PRODUCT = "ProductIncludedProductCharacteristic"
+#: Fields by the element that holds them and their own.
+_REGISTERED = (_HEADER, "RegistrationTimestamp")
+_POINT = ("MeteringPointUsedDomainLocation", "Identification")
+_PRODUCT_ID, _UNIT = (_PRODUCT, "Identification"), (_PRODUCT, "UnitType")
+_RESOLUTION, _START = (_PERIOD, "ResolutionDuration"), (_PERIOD, "Start")
+_OF_SERIES = (_POINT, _PRODUCT_ID, _UNIT, _RESOLUTION, _START)
+#: Number, quantity, quality, and that the quantity is missing.
+_OF_OBSERVATION = ((_OBSERVATION, "SEQ"), (_VALUE, "QTY"), (_VALUE, "QQ"), (_VALUE, "QM"))
+_FIELDS = frozenset((_REGISTERED, *_OF_SERIES, *_OF_OBSERVATION))
+#: An observation without a quality is OK. ``QM`` stands for a missing value, beside which there is nothing else.
+_WORDS = {
+    "OK": Status.OK,
+    "QM": Status.MISSING,
+    "Z04": Status.PARTIAL,
+    "Z02": Status.UNCERTAIN,
+    "21": Status.UNCERTAIN,
+    "99": Status.ESTIMATED,
+    "56": Status.ESTIMATED,
+    "Z01": Status.REVISED,
+}
+#: Words of ``QM`` that say the contrary.
+_NOT_MISSING = ("false", "0")
+_SEQUENCE_FORM = "^[0-9]{1,6}$"
+_TIME = pa.timestamp("us", "UTC")
+
+
+class DatahubXmlSource:
+    """E66 messages; a file is read in one part, since only from its beginning is it known what stands in it."""
+
+    name = "datahub-xml"
+
+    def recognises(self, path: str, head: bytes, options: ReadOptions) -> bool:
+        """Tell a message by its elements."""
+        del path, options
+        return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and _MARK.search(head) is not None
+
+    def splits(self, path: str, digest: str, options: ReadOptions) -> Sequence[Split]:
+        """Check that the file is well-formed to its end, and that it or the options say when it was registered.
+
+        Raises:
+            BadFileError: damaged, cut short, with a document type, without a time series or a registration time.
+        """
+        reader = _Reader(path, options, head_only=True)
+        for _ in reader.read():
+            pass
+        if not reader.messages:
+            raise BadFileError("it has no energy time series", where=path, remedy="check the file and --format")
+        return [Split(path, self.name, digest, 0, Path(path).stat().st_size, 1)]
+
+    def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
+        """Decode a message, series by series."""
+        return _Reader(split.path, options).read()
+
+
+class _Reader:
+    """The state of reading one file: where the parser stands, and what it has found since the last delivery.
+
+    Attributes:
+        messages: how many time series messages have begun.
+    """
+
+    def __init__(self, path: str, options: ReadOptions, *, head_only: bool = False) -> None:
+        """Begin to read.
+
+        Args:
+            path: the file.
+            options: what the file may not say.
+            head_only: read nothing behind the first header, but see that the file is well-formed to its end.
+        """
+        self.messages = 0
+        self._path, self._options, self._head_only = path, options, head_only
+        self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
+        self._parser.StartDoctypeDeclHandler = self._refuse_doctype
+        self._parser.StartElementHandler = self._begin
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._add_text
+        self._names: list[str] = []
+        self._text: list[str] | None = None
+        self._found: dict[tuple[str, str], str] = {}
+        self._in_header = True
+        self._fallback: int | None = None
+        self._rows = 0
+        self._in_series = 0
+        self._series: list[tuple[str, ...]] = []
+        self._lengths: list[int] = []
+        self._observations: list[tuple[str | None, ...]] = []
+
+    def read(self) -> Iterator[Delivery]:
+        """Read the file, a part of it at a time.
+
+        Raises:
+            BadFileError: damaged, cut short, or no message.
+        """
+        try:
+            with Path(self._path).open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    self._parser.Parse(chunk, False)
+                    if len(self._observations) - self._in_series >= _BATCH:
+                        yield self._deliver()
+                self._parser.Parse(b"", True)
+        except (expat.ExpatError, LookupError, ValueError) as error:
+            line = f"line {error.lineno}" if isinstance(error, expat.ExpatError) else "its encoding"
+            raise self._refuse(f"it is damaged or cut short ({line})", "fetch it again") from None
+        if self._observations:
+            yield self._deliver()
+
+    def _refuse(self, problem: str, remedy: str) -> BadFileError:
+        return BadFileError(problem, where=self._path, remedy=remedy)
+
+    def _refuse_doctype(self, *declared: Any) -> None:
+        del declared
+        raise self._refuse("it declares a document type, which no message does", "check where it comes from")
+
+    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+        del attributes
+        name = name.rpartition(":")[2]
+        names = self._names
+        if self._text is not None or len(names) >= _MOST_DEPTH:
+            raise self._misplaced()
+        parent = names[-1] if names else ""
+        names.append(name)
+        if (parent, name) in _FIELDS:
+            self._text = []
+        elif name in _FRAMES:
+            if parent != _FRAMES[name]:
+                raise self._misplaced()
+            if name == _SERIES:
+                self._begin_series()
+        elif name == _MESSAGE:
+            if _MESSAGE in names[:-1]:
+                raise self._misplaced()
+            self.messages += 1
+            self._in_header = True
+            self._found.clear()
+
+    def _begin_series(self) -> None:
+        self._in_header = False
+        if _REGISTERED not in self._found and self._fallback is None:
+            self._fallback = require_registration(self._path, self._options)
+        if self._head_only:
+            # The parser goes on alone, at its own speed.
+            self._parser.StartElementHandler = None
+            self._parser.EndElementHandler = None
+            self._parser.CharacterDataHandler = None
+
+    def _end(self, name: str) -> None:
+        del name
+        names = self._names
+        name = names.pop()
+        if self._text is not None:
+            key = (names[-1], name)
+            if key == _REGISTERED and not self._in_header:  # too late for the series before it
+                raise self._misplaced()
+            text = "".join(self._text).strip()
+            self._text = None
+            found = self._found
+            found[key] = f"{found[key]}+{text}" if key in found else text
+        elif name == _OBSERVATION:
+            found = self._found
+            self._observations.append(tuple([found.pop(key, None) for key in _OF_OBSERVATION]))
+            self._in_series += 1
+            if self._in_series > _MOST_OBSERVATIONS:
+                raise self._refuse("a series has more observations than any can have", "check the file")
+        elif name == _SERIES:
+            head = (*(self._found.pop(key, "") for key in _OF_SERIES), self._found.get(_REGISTERED, ""))
+            if self._in_series:
+                self._series.append(head)
+                self._lengths.append(self._in_series)
+                self._in_series = 0
+
+    def _add_text(self, text: str) -> None:
+        if self._text is not None:
+            self._text.append(text)
+            if len(text) > _MOST_CHARACTERS or len(self._text) > _MOST_CHARACTERS:
+                raise self._refuse("a field is longer than any can be", "check the file")
+
+    def _misplaced(self) -> BadFileError:
+        line = self._parser.CurrentLineNumber
+        return self._refuse(f"an element stands where no message has it (line {line})", "check the file")
+
+    def _deliver(self) -> Delivery:
+        """Deliver the series that are whole."""
+        count = len(self._observations) - self._in_series
+        taken, self._observations = self._observations[:count], self._observations[count:]
+        rows = np.arange(self._rows + 1, self._rows + count + 1)
+        self._rows += count
+        heads = [pa.array(column, pa.string()) for column in zip(*self._series, strict=True)]
+        owner = pa.array(np.repeat(np.arange(len(self._lengths)), self._lengths))
+        self._series, self._lengths = [], []
+        fields = [pa.array(column, pa.string()) for column in zip(*taken, strict=True)]
+        return _decode(heads, fields, owner, rows, self._fallback)
+
+
+def _decode(
+    heads: list[pa.Array], fields: list[pa.Array], owner: pa.Array, rows: NDArray[np.int64], fallback: int | None
+) -> Delivery:
+    """Decode observations.
+
+    Args:
+        heads: the fields of each series as they stand in the file, by ``_OF_SERIES``, and its registration time.
+        fields: those of each observation, by ``_OF_OBSERVATION``; null where there is none.
+        owner: the series that each observation belongs to.
+        rows: int64, its number in the file.
+        fallback: when series are registered whose message does not say it, in microseconds UTC.
+    """
+    point, product, unit, resolution, start, registered = heads
+    sequence, quantity, quality, missing = fields
+    seconds = parse_resolution(resolution)
+    places = pc.if_else(pc.match_substring_regex(sequence, _SEQUENCE_FORM), sequence, None).cast(pa.int64())
+    places = pc.if_else(pc.greater(places, 0), places, None)
+    # Unread durations would be multiplied as null, which the checks of every format then name.
+    steps = pc.multiply(pc.subtract(places, 1), pc.multiply(seconds.cast(pa.int64()), 1_000_000).take(owner))
+    begins = pc.add(_parse_time(start).view(pa.int64()).take(owner), steps).view(_TIME)
+    moments = _parse_time(registered)
+    if fallback is not None:
+        moments = pc.if_else(pc.equal(registered, ""), pa.scalar(fallback).cast(_TIME), moments)
+    words = _find_words(quantity, quality, missing)
+    known = _name_units(product, unit).take(owner)
+    # One that comes twice is as lost as an empty one.
+    twice = pc.or_(pc.match_substring(point, "+"), pc.match_substring(product, "+"))
+    columns = Columns(
+        metering_point_id=pc.if_else(twice, "", point).dictionary_encode().take(owner),
+        product=product.dictionary_encode().take(owner),
+        start=begins,
+        resolution_s=seconds.take(owner),
+        registered_at=moments.take(owner),
+        energy=parse_energy(quantity, known, "."),
+        status=translate_words(words, _WORDS),
+        row=rows,
+    )
+    delivered = {
+        "metering_point_id": point.take(owner),
+        "product": columns.product,
+        # Both are shown only where one part can't be read, and then must not be taken for the whole.
+        "start": _join(start.take(owner), " SEQ ", sequence),
+        "energy": _join(quantity, " ", unit.take(owner)),
+        "resolution": resolution.take(owner),
+        "registered_at": registered.take(owner),
+        "status": words,
+    }
+    return deliver_readings(columns, delivered)
+
+
+def _find_words(quantity: pa.Array, quality: pa.Array, missing: pa.Array) -> pa.Array:
+    """Find the status word of each observation; what contradicts itself has a word that is none."""
+    alone = pc.and_(quantity.is_null(), quality.is_null())
+    said = pc.and_(missing.is_valid(), pc.invert(pc.is_in(missing, pa.array(_NOT_MISSING))))
+    return pc.if_else(said, pc.if_else(alone, "QM", "QM+"), pc.fill_null(quality, "OK"))
+
+
+def _name_units(product: pa.Array, unit: pa.Array) -> pa.Array:
+    """Name the unit of each series as active energy has it; reactive energy alone may have var-hours."""
+    active = pc.is_in(product, pa.array(["", "0", ACTIVE_ENERGY]))
+    return pc.if_else(active, unit, pc.replace_substring_regex(unit, "(?i)var", "W"))
+
+
+def _parse_time(text: pa.Array) -> pa.Array:
+    """Parse times, null where there is none; nanoseconds of a clock that has none are passed over."""
+    return parse_instant(pc.replace_substring_regex(text, r"(\.[0-9]{6})0{1,3}", r"\1"))
+
+
+def _join(text: pa.Array, between: str, other: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise(text, other, between, null_handling="replace", null_replacement="")
