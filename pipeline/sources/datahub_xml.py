@@ -11,6 +11,7 @@ that comes twice where it must come once is joined with ``+``, a form that none 
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
+from pipeline.sources.datahub_runs import Run, decode_runs, find_run, prove_run
 from pipeline.sources.deliver import Columns, deliver_readings, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
 from schemas.series import ACTIVE_ENERGY
@@ -65,6 +67,8 @@ _WORDS = {
 _NOT_MISSING = ("false", "0")
 _SEQUENCE_FORM = "^[0-9]{1,6}$"
 _TIME = pa.timestamp("us", "UTC")
+#: Observations, one by one, by ``_OF_OBSERVATION``, or a run of them.
+_Part = list[tuple[str | None, ...]] | Run
 
 
 class DatahubXmlSource:
@@ -78,12 +82,12 @@ class DatahubXmlSource:
         return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and _MARK.search(head) is not None
 
     def splits(self, path: str, digest: str, options: ReadOptions) -> Sequence[Split]:
-        """Check that the file is well-formed to its end, and that it or the options say when it was registered.
+        """Check that the file is a message to its end, and that it or the options say when it was registered.
 
         Raises:
             BadFileError: damaged, cut short, with a document type, without a time series or a registration time.
         """
-        reader = _Reader(path, options, head_only=True)
+        reader = _Reader(path, options, check_only=True)
         for _ in reader.read():
             pass
         if not reader.messages:
@@ -102,32 +106,40 @@ class _Reader:
         messages: how many time series messages have begun.
     """
 
-    def __init__(self, path: str, options: ReadOptions, *, head_only: bool = False) -> None:
+    def __init__(self, path: str, options: ReadOptions, *, check_only: bool = False) -> None:
         """Begin to read.
 
         Args:
             path: the file.
             options: what the file may not say.
-            head_only: read nothing behind the first header, but see that the file is well-formed to its end.
+            check_only: read all, and deliver nothing.
         """
         self.messages = 0
-        self._path, self._options, self._head_only = path, options, head_only
+        self._path, self._options, self._check_only = path, options, check_only
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.StartDoctypeDeclHandler = self._refuse_doctype
         self._parser.StartElementHandler = self._begin
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._add_text
+        self._parser.StartCdataSectionHandler = self._begin_cdata
+        self._parser.EndCdataSectionHandler = self._end_cdata
+        self._given = 0
+        self._in_cdata = False
         self._names: list[str] = []
         self._text: list[str] | None = None
         self._found: dict[tuple[str, str], str] = {}
         self._in_header = True
         self._fallback: int | None = None
+        #: Of whole series.
         self._rows = 0
+        self._delivered = 0
         self._in_series = 0
         self._series: list[tuple[str, ...]] = []
         self._lengths: list[int] = []
-        self._observations: list[tuple[str | None, ...]] = []
+        # Observations, in order: of whole series, and of the one that is open.
+        self._whole: list[_Part] = []
+        self._open: list[_Part] = []
 
     def read(self) -> Iterator[Delivery]:
         """Read the file, a part of it at a time.
@@ -138,15 +150,37 @@ class _Reader:
         try:
             with Path(self._path).open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
-                    self._parser.Parse(chunk, False)
-                    if len(self._observations) - self._in_series >= _BATCH:
-                        yield self._deliver()
+                    self._feed(chunk)
+                    if self._rows - self._delivered >= _BATCH:
+                        yield from self._deliver()
                 self._parser.Parse(b"", True)
         except (expat.ExpatError, LookupError, ValueError) as error:
             line = f"line {error.lineno}" if isinstance(error, expat.ExpatError) else "its encoding"
             raise self._refuse(f"it is damaged or cut short ({line})", "fetch it again") from None
-        if self._observations:
-            yield self._deliver()
+        yield from self._deliver()
+
+    def _feed(self, chunk: bytes) -> None:
+        """Give bytes to the parser, but for runs of plain observations that stand directly in a series."""
+        place = 0
+        while found := find_run(chunk, place):
+            start, stop, prefix = found
+            self._parse(chunk[place:start])
+            run = None
+            # Whoever is in a comment or the like has not taken all of what came before.
+            if self._names[-1:] == [_SERIES] and not self._in_cdata and self._parser.CurrentByteIndex == self._given:
+                run = prove_run(chunk[start:stop], prefix)
+            if run is None:
+                self._parse(chunk[start:stop])
+            else:
+                self._count(len(run.signs))
+                self._open.append(run)
+            place = stop
+        self._parse(chunk[place:])
+
+    def _parse(self, data: bytes) -> None:
+        if data:
+            self._given += len(data)
+            self._parser.Parse(data, False)
 
     def _refuse(self, problem: str, remedy: str) -> BadFileError:
         return BadFileError(problem, where=self._path, remedy=remedy)
@@ -181,11 +215,6 @@ class _Reader:
         self._in_header = False
         if _REGISTERED not in self._found and self._fallback is None:
             self._fallback = require_registration(self._path, self._options)
-        if self._head_only:
-            # The parser goes on alone, at its own speed.
-            self._parser.StartElementHandler = None
-            self._parser.EndElementHandler = None
-            self._parser.CharacterDataHandler = None
 
     def _end(self, name: str) -> None:
         del name
@@ -201,16 +230,32 @@ class _Reader:
             found[key] = f"{found[key]}+{text}" if key in found else text
         elif name == _OBSERVATION:
             found = self._found
-            self._observations.append(tuple([found.pop(key, None) for key in _OF_OBSERVATION]))
-            self._in_series += 1
-            if self._in_series > _MOST_OBSERVATIONS:
-                raise self._refuse("a series has more observations than any can have", "check the file")
+            observation = tuple([found.pop(key, None) for key in _OF_OBSERVATION])
+            if self._open and isinstance(part := self._open[-1], list):
+                part.append(observation)
+            else:
+                self._open.append([observation])
+            self._count(1)
         elif name == _SERIES:
             head = (*(self._found.pop(key, "") for key in _OF_SERIES), self._found.get(_REGISTERED, ""))
             if self._in_series:
                 self._series.append(head)
                 self._lengths.append(self._in_series)
+                self._rows += self._in_series
                 self._in_series = 0
+                self._whole += self._open
+                self._open = []
+
+    def _count(self, observations: int) -> None:
+        self._in_series += observations
+        if self._in_series > _MOST_OBSERVATIONS:
+            raise self._refuse("a series has more observations than any can have", "check the file")
+
+    def _begin_cdata(self) -> None:
+        self._in_cdata = True
+
+    def _end_cdata(self) -> None:
+        self._in_cdata = False
 
     def _add_text(self, text: str) -> None:
         if self._text is not None:
@@ -222,17 +267,27 @@ class _Reader:
         line = self._parser.CurrentLineNumber
         return self._refuse(f"an element stands where no message has it (line {line})", "check the file")
 
-    def _deliver(self) -> Delivery:
+    def _deliver(self) -> Iterator[Delivery]:
         """Deliver the series that are whole."""
-        count = len(self._observations) - self._in_series
-        taken, self._observations = self._observations[:count], self._observations[count:]
-        rows = np.arange(self._rows + 1, self._rows + count + 1)
-        self._rows += count
-        heads = [pa.array(column, pa.string()) for column in zip(*self._series, strict=True)]
-        owner = pa.array(np.repeat(np.arange(len(self._lengths)), self._lengths))
-        self._series, self._lengths = [], []
-        fields = [pa.array(column, pa.string()) for column in zip(*taken, strict=True)]
-        return _decode(heads, fields, owner, rows, self._fallback)
+        parts, series, lengths = self._whole, self._series, self._lengths
+        rows = np.arange(self._delivered + 1, self._rows + 1)
+        self._whole, self._series, self._lengths, self._delivered = [], [], [], self._rows
+        if parts and not self._check_only:
+            heads = [pa.array(column, pa.string()) for column in zip(*series, strict=True)]
+            owner = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+            yield _decode(heads, _list_fields(parts), owner, rows, self._fallback)
+
+
+def _list_fields(parts: Sequence[_Part]) -> list[pa.Array]:
+    """List the fields of observations, by ``_OF_OBSERVATION``; runs that follow each other are decoded at once."""
+    pieces = []
+    for by_run, group in groupby(parts, lambda part: isinstance(part, Run)):
+        if by_run:
+            pieces.append(decode_runs([part for part in group if isinstance(part, Run)]))
+        else:
+            columns = zip(*(one for part in group if isinstance(part, list) for one in part), strict=True)
+            pieces.append([pa.array(column, pa.string()) for column in columns])
+    return [pa.concat_arrays(columns) for columns in zip(*pieces, strict=True)]
 
 
 def _decode(

@@ -335,3 +335,109 @@ def test_the_same_reading_by_the_portal_and_by_a_message_is_one(tmp_path):
     )
     portal, _ = read_file(path, ReadOptions(registered_at=REGISTERED))
     assert read(tmp_path, series(observation(1), missing(2)))[0] == portal
+
+
+def text_of(forms):
+    return st.one_of(st.sampled_from(forms), st.integers(0, 99).map(str))
+
+
+TAGS = st.sampled_from(["SEQ", "EOBS", "QTY", "QQ", "QM"])
+PLAIN = st.one_of(
+    st.builds(observation, st.integers(0, 20), text_of(["1.5", " 2 ", "", "1 2", "1.2.3"]), st.none()),
+    st.builds(observation, st.integers(1, 20), st.just("3.25"), text_of(["Z01", "Z 04", "56", "21", "", "E01", "1Z0"])),
+    st.builds(lambda n, word: missing(n, f"<QM>{word}</QM>"), st.integers(1, 20), text_of(["true", "tr ue", "", "0"])),
+)
+ODD = st.sampled_from(
+    [
+        "<!-- . -->",
+        "<?a b?>",
+        f"<!-- {observation(1)} -->",
+        f"<![CDATA[{observation(1)}]]>",
+        f"<x><![CDATA[{observation(1)}]]>{'<y/>'}</x>",
+        f"<a>{observation(1).replace('OBS>', 'OBX>')}</a>",
+        observation(7).replace("<SEQ>", "<SEQ >"),
+        observation(7).replace("<OBS>", '<OBS a="1">'),
+        observation(7).replace("QTY", "QTY2"),
+        observation(7).replace("QTY", "Q.TY"),
+        observation("&#55;"),
+        observation(7, "<![CDATA[8]]>"),
+        observation(7).replace("<EOBS>", "12 <EOBS>"),
+        observation(7).replace("</OBS>", "</OBS >"),
+        observation(7).replace("</SEQ>", "</SEQ><SEQ>8</SEQ>"),
+        observation(7).replace("OBS>", "q:OBS>").replace("Eq:OBS", "EOBS"),
+        observation("7" * 150),
+        missing(7, "<QM/>"),
+        missing(7, "<QQ>56</QQ><QTY>1</QTY>"),
+        observation(7, "-1.5"),
+        observation(7, "1e2"),
+        observation(7).replace("</QTY>", "</QTX>"),
+        observation(7).replace("</OBS>", "</q:OBS>"),
+        observation(7)[:-3],
+        "\r",
+        " \r\n\t ",
+        "12",
+    ]
+)
+
+
+@given(
+    st.lists(st.lists(st.one_of(PLAIN, PLAIN, PLAIN, ODD), max_size=8), min_size=1, max_size=3),
+    st.sampled_from([None, "urn", "ns0"]),
+    st.sampled_from(["", "\n  ", "\r\n"]),
+    st.sampled_from([1 << 20, 97, 400]),
+)
+@settings(max_examples=300, deadline=None)
+def test_runs_are_read_as_one_by_one(tmp_path_factory, lists, prefix, between, chunk):
+    text = message(*(series(*observations, point=f"64{n}") for n, observations in enumerate(lists)))
+    text = text.replace("><", f">{between}<") if between else text
+    path = tmp_path_factory.mktemp("f") / "f.xml"
+    path.write_bytes((with_prefix(text, prefix) if prefix and "<!" not in text and "<?" not in text else text).encode())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.sources.datahub_xml._CHUNK_BYTES", chunk)
+        assert_same_both_ways(path)
+
+
+def assert_same_both_ways(path):
+    def outcome():
+        try:
+            return read_file(path)
+        except BadFileError as error:
+            return str(error).partition("(line")[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        by_runs = outcome()
+        patch.setattr("pipeline.sources.datahub_xml.find_run", lambda *_: None)
+        assert by_runs == outcome()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("</p:OBS>", "</OBS>"),
+        ("<p:SEQ>", "<SEQ>"),
+        ("p:QTY>", "QTY>"),
+        ("p:QTY>", "q:QTY>"),
+        ("p:OBS>", "p:p:OBS>"),
+        ("<p:OBS>", "<![CDATA[<p:OBS>"),
+        ("</p:OBS></p:Transaction>", "</p:OBS>]]></p:Transaction>"),
+        ("<p:SEQ>1<", "<p:SEQ>]]><"),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "<![CDATA[{}]]>", "<!--{}-->", "<?a {}?>", "<p:a>{}</p:a>", "<p:a b='{}'/>"])
+def test_what_looks_like_a_run_and_is_none(tmp_path, around, old, new):
+    text = with_prefix(message(series("@@")), "p")
+    path = tmp_path / "f.xml"
+    run = with_prefix(observation(1) + observation(2), "p")
+    for inside in (run, run.replace(old, new)):
+        path.write_text(text.replace("@@", around.format(inside)))
+        assert_same_both_ways(path)
+
+
+@pytest.mark.parametrize("prefix", [None, "ns0"])
+def test_plain_observations_are_read_by_runs(tmp_path, monkeypatch, prefix):
+    text = message(series(observation(1), observation(2, 1, "Z01"), observation(3, 1, "56"), missing(4)))
+    path = tmp_path / "f.xml"
+    path.write_text(with_prefix(text, prefix) if prefix else text)
+    monkeypatch.setattr("pipeline.sources.datahub_xml._OF_OBSERVATION", None)  # one by one fails
+    assert len(read_file(path)[0]) == 4
