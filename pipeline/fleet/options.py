@@ -16,6 +16,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         "parquet-series": "parquet",
         "parquet": "parquet",
         "datahub-csv": "csv",
+        "datahub-xml": "xml",
     }
 )
 
@@ -82,6 +83,7 @@ NOT_CARRIED: Mapping[str, frozenset[str]] = MappingProxyType(
         "parquet-series": frozenset({"wrong_sync"}),
         "parquet": frozenset({"junk_row", "wrong_sync"}),
         "datahub-csv": frozenset({"truncated", "wrong_sync"}),
+        "datahub-xml": frozenset({"wrong_sync"}),
     }
 )
 

@@ -36,6 +36,29 @@ _MANGLED_IDS = ("6,43007E+17", "")
 _BAD_NUMBERS = ("NaN", "abc", "100000000,000000")
 _JUNK_LINE = "###;?"
 _CSV_HEADER = "MeteringPointGSRN;Product Type;Resolution;Unit Type;Reading Type;Start Time;Quantity;Quality"
+#: What an E66 message says of a reading's quality; that of the others is not said.
+_XML_QUALITIES = {
+    Status.PARTIAL: "<QQ>Z04</QQ>",
+    Status.UNCERTAIN: "<QQ>Z02</QQ>",
+    Status.ESTIMATED: "<QQ>99</QQ>",
+    Status.REVISED: "<QQ>Z01</QQ>",
+}
+_XML_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body>
+<PeekMessageResponse xmlns="urn:meterveil:generated"><EnergyTimeSeriesMessage><EnergyTimeSeries>
+<Header><Identification>{name}</Identification><DocumentType>E66</DocumentType><Creation>{stamp}</Creation>
+<RegistrationTimestamp>{stamp}</RegistrationTimestamp></Header>
+"""
+_XML_SERIES = (
+    "<Transaction><ObservationPeriodTimeSeriesPeriod><ResolutionDuration>{resolution}</ResolutionDuration>"
+    "<Start>{start}Z</Start><End>{end}Z</End></ObservationPeriodTimeSeriesPeriod>"
+    f"<ProductIncludedProductCharacteristic><Identification>{ACTIVE_ENERGY}</Identification><UnitType>kWh</UnitType>"
+    "</ProductIncludedProductCharacteristic><MeteringPointUsedDomainLocation>"
+    "<Identification>{point}</Identification></MeteringPointUsedDomainLocation>{observations}</Transaction>"
+)
+_XML_END = """</EnergyTimeSeries></EnergyTimeSeriesMessage></PeekMessageResponse>
+</soap:Body></soap:Envelope>
+"""
 _RESOLUTION_WORDS = {QUARTER_S: "PT15M", HOUR_S: "PT1H", DAY_S: "P1D"}
 
 
@@ -121,15 +144,9 @@ class _Part:
         )
 
     def tabulate_series(self) -> pa.Table:
-        """Return one row per series: contiguous readings of one id, layer and resolution. Junk lacks its statuses."""
+        """Return one row per series. Junk lacks its statuses."""
         rows, junk = self.rows, self.spoiled_by(Reason.UNREADABLE_ROW)
-        goes_on = (
-            (np.diff(self.point_codes) == 0)
-            & (np.diff(rows["layer"]) == 0)
-            & (np.diff(rows["resolution"]) == 0)
-            & (np.diff(rows["start"]) == rows["resolution"][1:])
-        )
-        firsts = np.concatenate([[0], np.flatnonzero(~goes_on) + 1]).astype(np.int64)
+        firsts = self.find_series()
         ends = np.append(firsts, len(rows))
         status_ends = np.concatenate([[0], np.cumsum(~junk)])[ends]
         return pa.table(
@@ -147,14 +164,53 @@ class _Part:
             schema=_SERIES_SCHEMA,
         )
 
+    def find_series(self) -> npt.NDArray[np.int64]:
+        """Find the first rows of series: contiguous readings of one id, layer and resolution."""
+        rows = self.rows
+        goes_on = (
+            (np.diff(self.point_codes) == 0)
+            & (np.diff(rows["layer"]) == 0)
+            & (np.diff(rows["resolution"]) == 0)
+            & (np.diff(rows["start"]) == rows["resolution"][1:])
+        )
+        return np.concatenate([[0], np.flatnonzero(~goes_on) + 1]).astype(np.int64)
+
+    def compose_quantities(self, sign: str) -> Any:
+        """Return each row's energy in kWh as text with a decimal sign, no number where bad."""
+        bad = self.spoiled_by(Reason.BAD_ENERGY)
+        words = pa.array([word.replace(",", sign) for word in _BAD_NUMBERS])
+        words = words.take(pa.array(self.vary(np.arange(len(self.rows)), len(_BAD_NUMBERS))))
+        return pc.if_else(pa.array(bad), words, _format_energy(self.rows["energy"], sign))
+
+    def compose_transactions(self) -> Iterator[str]:
+        """Yield each series as a transaction of an E66 message; junk has a number that is none."""
+        rows, firsts = self.rows, self.find_series()
+        numbers = np.arange(1, len(rows) + 1) - np.repeat(firsts, np.diff(firsts, append=len(rows)))
+        places = pc.if_else(pa.array(self.spoiled_by(Reason.UNREADABLE_ROW)), "#", pa.array(numbers).cast(pa.string()))
+        quality = pa.array([_XML_QUALITIES.get(status, "") for status in Status]).take(pa.array(rows["status"]))
+        unknown = pa.array(self.spoiled_by(Reason.UNKNOWN_STATUS))
+        quality = pc.if_else(unknown, f"<QQ>{_UNKNOWN_WORD}</QQ>", quality)
+        value = pc.binary_join_element_wise("<QTY>", self.compose_quantities("."), "</QTY>", quality, "")
+        value = pc.if_else(pa.array(rows["status"] == Status.MISSING), "<QM>true</QM>", value)
+        texts = pc.binary_join_element_wise(
+            "<OBS><SEQ>", places, "</SEQ><EOBS>", value, "</EOBS></OBS>", ""
+        ).to_pylist()
+        ends = np.append(firsts[1:], len(rows))
+        points = self.ids.take(pa.array(self.point_codes[firsts])).to_pylist()
+        for point, first, end in zip(points, firsts.tolist(), ends.tolist(), strict=True):
+            start, resolution = int(rows["start"][first]), int(rows["resolution"][first])
+            yield _XML_SERIES.format(
+                point=point,
+                resolution=_RESOLUTION_WORDS[resolution],
+                start=np.datetime64(start, "s"),
+                end=np.datetime64(start + (end - first) * resolution, "s"),
+                observations="".join(texts[first:end]),
+            )
+
     def compose_lines(self) -> Any:
         """Return the lines of the Datahub portal's CSV, without a header, as an Arrow string array."""
         rows = self.rows
-        quantity = _format_energy(rows["energy"])
-        bad = self.spoiled_by(Reason.BAD_ENERGY)
-        words = pa.array(_BAD_NUMBERS).take(pa.array(self.vary(np.arange(len(rows)), len(_BAD_NUMBERS))))
-        quantity = pc.if_else(pa.array(bad), words, quantity)
-        quantity = pc.if_else(pa.array(rows["status"] == Status.MISSING), "", quantity)
+        quantity = pc.if_else(pa.array(rows["status"] == Status.MISSING), "", self.compose_quantities(","))
         status = pa.array(STATUS_WORDS).take(pa.array(rows["status"]))
         lines = pc.binary_join_element_wise(
             self.ids.take(pa.array(self.point_codes)),
@@ -249,12 +305,23 @@ def _write_csv(path: Path, parts: Iterator[_Part]) -> None:
             out.writelines(f"{line}\n" for line in part.compose_lines().to_pylist())
 
 
+def _write_xml(path: Path, parts: Iterator[_Part]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        first = next(parts)
+        stamp = f"{np.datetime64(first.registered_at, 's')}Z"
+        out.write(_XML_HEAD.format(name=path.stem, stamp=stamp))
+        for part in chain([first], parts):
+            out.writelines(f"{transaction}\n" for transaction in part.compose_transactions())
+        out.write(_XML_END)
+
+
 _WRITERS: dict[str, Callable[[Path, Iterator[_Part]], None]] = {
     "avro-series": _write_avro_series,
     "avro-readings": _write_avro_readings,
     "parquet-series": _write_parquet_series,
     "parquet": _write_parquet,
     "datahub-csv": _write_csv,
+    "datahub-xml": _write_xml,
 }
 
 
@@ -266,13 +333,13 @@ def _make_times(seconds: Any) -> Any:
     return pa.array(seconds * np.int64(1_000_000)).cast(_TIME)
 
 
-def _format_energy(energy: npt.NDArray[np.int64]) -> Any:
-    """Format milliwatt-hours as kWh with a decimal comma and six decimals."""
+def _format_energy(energy: npt.NDArray[np.int64], decimal_sign: str) -> Any:
+    """Format milliwatt-hours as kWh with six decimals."""
     whole, rest = np.divmod(np.abs(energy), 1_000_000)
     sign = pc.if_else(pa.array(energy < 0), "-", "")
     decimals = pc.utf8_lpad(pa.array(rest).cast(pa.string()), 6, "0")
     return pc.binary_join_element_wise(
-        pc.binary_join_element_wise(sign, pa.array(whole).cast(pa.string()), ""), decimals, ","
+        pc.binary_join_element_wise(sign, pa.array(whole).cast(pa.string()), ""), decimals, decimal_sign
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import fastavro
@@ -15,6 +16,7 @@ from stdnum import ean
 HELSINKI = ZoneInfo("Europe/Helsinki")
 MAX_ENERGY = 99_999_999_999_999
 WORDS = ("MISSING", "PARTIAL", "UNCERTAIN", "ESTIMATED", "CALCULATED", "OK", "REVISED")
+QUALITIES = {"QM": "MISSING", "Z04": "PARTIAL", "Z02": "UNCERTAIN", "99": "ESTIMATED", "": "OK", "Z01": "REVISED"}
 RESOLUTIONS = {"PT15M": 900, "PT1H": 3600, "P1D": 86_400}
 
 
@@ -54,6 +56,9 @@ def _read_rows(path):
     if path.suffix == ".csv":
         yield from _read_csv(path)
         return
+    if path.suffix == ".xml":
+        yield from _read_xml(path)
+        return
     records = fastavro.reader(path.open("rb")) if path.suffix == ".avro" else pq.read_table(path).to_pylist()
     for record in records:
         assert record["product"] == "8716867000030"
@@ -85,6 +90,27 @@ def _read_csv(path):
             energy = int(quantity.replace(",", ""))
         status = WORDS.index(quality) if quality in WORDS else None
         yield point, RESOLUTIONS[resolution], int(datetime.fromisoformat(start).timestamp()), None, status, energy
+
+
+def _read_xml(path):
+    message = ET.parse(path).find(".//{*}EnergyTimeSeries")  # noqa: S314 - we wrote it
+    told = int(datetime.fromisoformat(message.find("{*}Header/{*}RegistrationTimestamp").text).timestamp())
+    for series in message.iterfind("{*}Transaction"):
+        assert series.findtext("{*}ProductIncludedProductCharacteristic/{*}UnitType") == "kWh"
+        point = series.findtext("{*}MeteringPointUsedDomainLocation/{*}Identification")
+        resolution = RESOLUTIONS[series.findtext(".//{*}ResolutionDuration")]
+        start = int(datetime.fromisoformat(series.findtext(".//{*}Start")).timestamp())
+        for one in series.iterfind("{*}OBS"):
+            number, quantity = one.findtext("{*}SEQ"), one.findtext("{*}EOBS/{*}QTY")
+            quality = "QM" if one.find("{*}EOBS/{*}QM") is not None else one.findtext("{*}EOBS/{*}QQ", "")
+            if not number.isdigit():
+                yield "", None, 0, told, None, None
+                continue
+            energy = quantity
+            if re.fullmatch(r"-?\d+\.\d{6}", quantity or ""):
+                energy = int(quantity.replace(".", ""))
+            status = WORDS.index(QUALITIES[quality]) if quality in QUALITIES else None
+            yield point, resolution, start + (int(number) - 1) * resolution, told, status, energy
 
 
 def _judge(point, resolution, start, registered, status, energy):
