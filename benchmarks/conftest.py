@@ -28,6 +28,11 @@ def measure(benchmark: Any) -> Measure:
     return run
 
 
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Leave the machine's name out of what is kept: which processor and which Python it was is enough."""
+    machine_info.pop("node", None)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which ends the session where a comparison fails
 def pytest_terminal_summary(config: pytest.Config) -> None:
     """Print the table: nanoseconds for one reading or one id, one thread."""
