@@ -1,12 +1,13 @@
-"""Small histories: deliveries and references by hand, and an oracle of what a lake holds after them.
+"""Small histories: deliveries, references and releases by hand, and an oracle of what a lake holds after them.
 
 The oracle is written from the rules that ARCHITECTURE.md gives, reading by reading, and shares no code with the core but
 the function that spreads points over buckets, which has its own tests.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -29,17 +30,21 @@ DAY_0 = date(2026, 3, 28)
 QUARTER, HOUR, DAY = 900, 3600, 86_400
 #: Weak to strong.
 STRENGTH = ("MISSING", "PARTIAL", "ESTIMATED", "OK", "REVISED")
+#: What is no id, and no word, of anything.
+MANGLED, WORD = "6,43007E+17", "GUESSED"
+ACTIVE_ENERGY = "8716867000030"
+_MOST_ENERGY = 99_999_999_999_999
 
 
 class Reading(NamedTuple):
-    """A reading as it is delivered; energy in milliwatt-hours."""
+    """A reading as it is delivered; energy in milliwatt-hours, None where there is none."""
 
     point: str
     start: datetime
     resolution: int
     registered: datetime
     status: str
-    energy: int
+    energy: int | None
 
     @property
     def day(self) -> date:
@@ -93,11 +98,40 @@ def deliver(
         starts = [start]
     else:
         starts = [start + timedelta(seconds=s) for s in range(hour * HOUR, (hour + hours) * HOUR, resolution)]
-    at = datetime(2026, 6, 1, registered, tzinfo=UTC)
+    at = registered_in(registered)
     return [
         Reading(POINTS[point], each, resolution, at, status, 0 if status == "MISSING" else energy + position)
         for position, each in enumerate(starts)
     ]
+
+
+def change_over(point: int, day: int, hour: int, registered: int, energy: int) -> list[Reading]:
+    """Make the delivery in which a point goes over from hours to quarter-hours."""
+    hours = deliver(point, day, HOUR, hour - 1, 1, registered, "OK", energy)
+    return hours + deliver(point, day, QUARTER, hour, 1, registered, "OK", energy)
+
+
+def registered_in(hour: int) -> datetime:
+    return datetime(2026, 6, 1, hour, tzinfo=UTC)
+
+
+def spoil(readings: Iterable[Reading], faults: Iterable[str]) -> list[Reading]:
+    """Deliver readings with faults that a row shows by itself."""
+    for fault in faults:
+        match fault:
+            case "id":
+                readings = [reading._replace(point=MANGLED) for reading in readings]
+            case "word":
+                readings = [reading._replace(status=WORD) for reading in readings]
+            case "future":
+                readings = [reading._replace(registered=reading.start.replace(year=2020)) for reading in readings]
+            case "absent":
+                readings = [reading._replace(energy=None) for reading in readings]
+            case "huge":
+                readings = [reading._replace(energy=_MOST_ENERGY + 1) for reading in readings]
+            case "off":
+                readings = [reading._replace(start=reading.start + timedelta(seconds=7)) for reading in readings]
+    return list(readings)
 
 
 # Writing what runs read.
@@ -150,6 +184,84 @@ def write_reference(folder: Path, reference: Reference) -> Path:
 # The oracle.
 
 
+def find_fault(reading: Reading) -> str:
+    """Name the first fault that a reading shows by itself; empty where it has none."""
+    since_midnight = reading.start - midnight(reading.day)
+    faults = {
+        "mangled_identifier": reading.point not in POINTS,
+        "bad_energy": reading.status != "MISSING" and (reading.energy is None or reading.energy > _MOST_ENERGY),
+        "unknown_status": reading.status not in STRENGTH,
+        "off_grid": since_midnight % timedelta(seconds=reading.resolution) != timedelta(0),
+        "future": reading.start > reading.registered,
+    }
+    return next((fault for fault, there in faults.items() if there), "")
+
+
+@dataclass(frozen=True)
+class Mend:
+    """What a release says of readings in quarantine.
+
+    Attributes:
+        reason: why those that are tried were set aside; empty for all.
+        point: whose those with a mangled id are; empty for not said.
+        word: what the unknown word means; empty for not said.
+        said: by field, what is said of each reading that is tried.
+    """
+
+    reason: str = ""
+    point: str = ""
+    word: str = ""
+    said: Mapping[str, object] = field(default_factory=dict)
+
+    def apply(self, reading: Reading) -> Reading:
+        if self.point and reading.point == MANGLED:
+            reading = reading._replace(point=self.point)
+        if self.word and reading.status == WORD:
+            reading = reading._replace(status=self.word)
+        return reading._replace(**self.said)
+
+
+@dataclass
+class Told:
+    """What a lake was told so far, and what must have become of it.
+
+    Attributes:
+        taken: readings that were taken in, as they were delivered or as a release has them.
+        aside: those in quarantine by the digest of their input and their row in it, from 1, with the reason.
+        released: where those stand that were released.
+        reference: the last one.
+    """
+
+    taken: list[Reading] = field(default_factory=list)
+    aside: dict[tuple[str, int], tuple[str, Reading]] = field(default_factory=dict)
+    released: set[tuple[str, int]] = field(default_factory=set)
+    reference: Reference = field(default_factory=lambda: Reference({}, ()))
+
+    def deliver(self, file: Path, readings: Iterable[Reading]) -> None:
+        """Take in a file, whether or not it came before."""
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        for row, reading in enumerate(readings, start=1):
+            if not (fault := find_fault(reading)):
+                self.taken.append(reading)
+            elif (digest, row) not in self.released:
+                self.aside[digest, row] = fault, reading
+
+    def choose(self, mend: Mend) -> list[tuple[str, int]]:
+        """List where those stand that a release tries."""
+        return [place for place, (reason, _) in self.aside.items() if mend.reason in {"", reason}]
+
+    def release(self, mend: Mend) -> bool:
+        """Let in what passes as it is mended; tell whether any does."""
+        before = len(self.taken)
+        for place in self.choose(mend):
+            mended = mend.apply(self.aside[place][1])
+            if not find_fault(mended):
+                self.taken.append(mended)
+                self.released.add(place)
+                del self.aside[place]
+        return len(self.taken) > before
+
+
 def rank(reading: Reading) -> tuple[datetime, int, int]:
     """The latest registration wins; then the stronger status, then the greater energy."""
     return reading.registered, STRENGTH.index(reading.status), reading.energy
@@ -165,7 +277,7 @@ def overlap(one: Reading, other: Reading) -> bool:
 
 def merge(delivered: Iterable[Reading]) -> list[Reading]:
     """Keep what counts: the winner of each slot, unless another resolution was registered later for its time."""
-    every = set(delivered)
+    every = {reading._replace(energy=0) if reading.status == "MISSING" else reading for reading in delivered}
     slots = defaultdict(list)
     for reading in every:
         slots[reading.point, reading.resolution, reading.start].append(reading)
@@ -221,6 +333,25 @@ def tell_days(merged: Sequence[Reading], reference: Reference) -> list[tuple]:
     return rows
 
 
+def tell_changes(before: Sequence[Reading], after: Sequence[Reading]) -> list[tuple]:
+    """Say what a run changed: the days whose energy differs, of cells that were there before it."""
+
+    def sum_days(merged: Sequence[Reading]) -> dict[tuple[str, date], int]:
+        days = defaultdict(int)
+        for reading in merged:
+            if reading.status != "MISSING":
+                days[reading.point, reading.day] += reading.energy
+        return days
+
+    cells = {(reading.day, BUCKET[reading.point]) for reading in before}
+    old, new = sum_days(before), sum_days(after)
+    return [
+        (point, ACTIVE_ENERGY, day, old.get((point, day)), new.get((point, day)))
+        for point, day in old.keys() | new.keys()
+        if (day, BUCKET[point]) in cells and old.get((point, day)) != new.get((point, day))
+    ]
+
+
 def by_name(rows: Iterable[tuple], at: int, what: Sequence[int]) -> list[list[tuple]]:
     """Gather rows by a name that they share, and forget the name: pseudonyms must gather them alike."""
     named = sorted((row for row in rows if row[at] is not None), key=lambda row: str(row[at]))
@@ -228,9 +359,9 @@ def by_name(rows: Iterable[tuple], at: int, what: Sequence[int]) -> list[list[tu
     return sorted((sorted((tuple(row[i] for i in what) for row in group), key=str) for _, group in groups), key=str)
 
 
-def assert_as_the_rules_say(lake: Path, delivered: Iterable[Reading], reference: Reference) -> None:
-    merged = merge(delivered)
-    readings, days = tell_readings(merged, reference), tell_days(merged, reference)
+def assert_as_the_rules_say(lake: Path, told: Told) -> None:
+    merged = merge(told.taken)
+    readings, days = tell_readings(merged, told.reference), tell_days(merged, told.reference)
     energy = "cast(energy * 1000000 AS bigint)"
     found = query(
         lake,
@@ -261,3 +392,15 @@ def assert_as_the_rules_say(lake: Path, delivered: Iterable[Reading], reference:
     )
     for at in (0, 1):
         assert by_name(found, at, (2, 3, 4, 5, 6)) == by_name(days, at, (2, 3, 4, 5, 6))
+    found = query(lake, "operational.quarantine_readings", "SELECT file_digest, row, reason FROM t")
+    assert sorted(found) == sorted((*place, reason) for place, (reason, _) in told.aside.items())
+    found = query(lake, "operational.releases", "SELECT file_digest, row FROM t")
+    assert sorted(found) == sorted(told.released)
+
+
+def assert_changes(lake: Path, run_id: str, before: Sequence[Reading], after: Sequence[Reading]) -> None:
+    """Check what a run says that it changed."""
+    sums = "cast(energy_before * 1000000 AS bigint), cast(energy_after * 1000000 AS bigint)"
+    where = f"WHERE run_id = '{run_id}'"
+    found = query(lake, "operational.changes", f"SELECT metering_point_id, product, local_date, {sums} FROM t {where}")
+    assert sorted(found, key=str) == sorted(tell_changes(before, after), key=str)

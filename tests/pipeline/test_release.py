@@ -1,35 +1,26 @@
-"""Readings come back from quarantine after a fix: as if they had been delivered so, once, in whatever order."""
+"""Readings come back from quarantine after a fix, once, and are counted; what stands beside it waits or is refused.
+
+That they end as if they had been delivered so, in whatever order: ``test_histories``.
+"""
 
 import csv
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from history_oracle import BUCKETS, HOUR, POINTS, QUARTER, Reading, deliver, write_readings
-from hypothesis import HealthCheck, Phase, example, given, settings
-from hypothesis import strategies as st
+from history_oracle import BUCKETS, HOUR, POINTS, QUARTER, WORD, deliver, spoil, write_readings
 from privacy_support import make_fleet, make_policy, run
-from whole_job import DATA_TABLES, assert_same_rows, ingest, make_keys, query, rows_of
+from whole_job import ingest, make_keys, query, rows_of
 
 from pipeline import ingest as graph
 from pipeline import release as release_module
 from pipeline.begin import RunRequest
 from pipeline.errors import MeterveilError
-from pipeline.lake import open_lake
-from pipeline.policy_file import load_policy
 from pipeline.release import Chosen, ReleaseRequest, read_corrections, run_release
 from pipeline.totals import Totals
-from pipeline.verify import verify_lake
-from schemas.reasons import Reason
 from transforms.fixes import Fix
-
-LARGE = bool(os.environ.get("METERVEIL_TEST_LARGE"))
-STATE = [name for name in DATA_TABLES if name != "operational.quarantine_readings"]
-MANGLED, WORD = "6,43007E+17", "GUESSED"
 
 
 def release(lake: Path, keys, chosen=None, fix=None):
@@ -37,91 +28,25 @@ def release(lake: Path, keys, chosen=None, fix=None):
         return run_release(ReleaseRequest(lake, RunRequest(**keys, threads=2), chosen or Chosen(), fix or Fix()))
 
 
-def spoil(readings: list[Reading], fault: str) -> list[Reading]:
-    """Deliver readings with a fault that a fix mends, or with one that nothing does."""
-    match fault:
-        case "id":
-            return [reading._replace(point=MANGLED) for reading in readings]
-        case "word":
-            return [reading._replace(status=WORD) for reading in readings]
-        case "future":
-            return [reading._replace(registered=reading.start.replace(year=2020)) for reading in readings]
-        case _:
-            return readings
-
-
 def keys_of(lake: Path, table: str) -> set[tuple]:
     return set(query(lake, table, "SELECT file_digest, row, position FROM t"))
 
 
-def make_delivery(fault: str, day: int, hour: int, resolution: int, registered: int, status: str, energy: int):
-    """Give what comes, and what should have come: all of one point, so that one id mends a file."""
-    good = deliver(0, day, resolution, hour, 2, registered, "OK" if fault == "word" else status, energy)
-    return spoil(good, fault), [] if fault == "future" else good
-
-
-deliveries = st.builds(
-    make_delivery,
-    st.sampled_from(["", "id", "word", "future"]),
-    st.integers(0, 1),
-    st.integers(0, 3),
-    st.sampled_from([QUARTER, HOUR]),
-    st.integers(1, 3),
-    st.sampled_from(["OK", "ESTIMATED", "MISSING"]),
-    st.integers(1, 3),
-)
-contents = st.lists(st.lists(deliveries, min_size=1, max_size=4), min_size=2, max_size=2)
-FIXES = {"id": Fix(metering_point=POINTS[0]), "word": Fix(words={WORD: "OK"}), "none": Fix()}
-steps = st.one_of(
-    st.tuples(st.just("ingest"), st.integers(0, 1)),
-    st.tuples(st.just("release"), st.sampled_from(sorted(FIXES)), st.sampled_from(["", *Reason][:3])),
-)
-FAULTY = [
-    [make_delivery(fault, day, 1, HOUR, 2, "OK", 5) for fault, day in (("id", 0), ("future", 0), ("word", 1))],
-    [make_delivery("word", 0, 1, QUARTER, 3, "OK", 2), make_delivery("", 1, 0, HOUR, 1, "MISSING", 1)],
+FIXES = {"id": Fix(metering_point=POINTS[0]), "word": Fix(words={WORD: "OK"})}
+#: All of one point, so that one id mends them.
+CAME = [
+    *spoil(deliver(0, 0, HOUR, 1, 2, 2, "OK", 5), ["id"]),
+    *spoil(deliver(0, 0, HOUR, 1, 2, 2, "OK", 5), ["future"]),
+    *spoil(deliver(0, 1, HOUR, 1, 2, 2, "OK", 5), ["word"]),
+    *spoil(deliver(0, 0, QUARTER, 1, 2, 3, "OK", 2), ["word"]),
+    *deliver(0, 1, HOUR, 0, 2, 1, "MISSING", 1),
 ]
-
-
-@given(contents, st.lists(steps, max_size=4))
-@example(FAULTY, [("ingest", 0), ("release", "id", ""), ("ingest", 0), ("release", "id", ""), ("ingest", 1)])
-@settings(
-    max_examples=60 if LARGE else 1,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-)
-def test_any_order_of_deliveries_and_releases_ends_as_if_all_had_come_right(contents, history):
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        keys, lake, clean = make_keys(folder), folder / "lake", folder / "clean"
-        files, right, hopeless = [], [], 0
-        for number, content in enumerate(contents):
-            came = [reading for spoilt, _ in content for reading in spoilt]
-            files.append(write_readings(folder / f"readings-{number}.parquet", came))
-            good = [reading for _, meant in content for reading in meant]
-            hopeless += len(came) - len(good)
-            right.append(write_readings(folder / f"right-{number}.parquet", good))
-        ingest(lake, files[:1], keys, buckets=BUCKETS)
-        for step in (*history, ("ingest", 0), ("ingest", 1), *(("release", fix, "") for fix in FIXES), ("ingest", 0)):
-            if step[0] == "ingest":
-                ingest(lake, [files[step[1]]], keys)
-            else:
-                release(lake, keys, Chosen(reason=step[2]), FIXES[step[1]])
-            assert not keys_of(lake, "operational.quarantine_readings") & keys_of(lake, "operational.releases")
-        ingest(clean, right, keys, buckets=BUCKETS)
-        assert_same_rows(lake, clean, STATE)
-        left = query(lake, "operational.quarantine_readings", "SELECT reason, count(*) FROM t GROUP BY ALL")
-        assert left == ([("future", hopeless)] if hopeless else [])
-        opened = open_lake(lake)
-        assert verify_lake(opened, load_policy(opened.stored_policy())).violations == 0
-        assert release(lake, keys, fix=FIXES["id"]) is None, "what nothing passes of is no run"
 
 
 @pytest.fixture
 def begun(tmp_path):
     keys, lake = make_keys(tmp_path), tmp_path / "lake"
-    came = [reading for content in FAULTY for spoilt, _ in content for reading in spoilt]
-    file = write_readings(tmp_path / "readings.parquet", came)
+    file = write_readings(tmp_path / "readings.parquet", CAME)
     record = ingest(lake, [file], keys, buckets=BUCKETS)
     return lake, keys, file, record
 
