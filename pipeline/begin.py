@@ -32,7 +32,10 @@ from pipeline.lease import clean_up_dead, leased
 from pipeline.ledger import describe_options
 from pipeline.reference import build_snapshot
 from pipeline.registers import ResolveRules
+from pipeline.resume import interrupted_run, note_begin, policy_copy
+from pipeline.shadow import list_remade
 from pipeline.sources.base import ReadOptions
+from schemas.views import VIEW_KINDS
 from transforms.plan import Plan
 from transforms.pseudonym import derive_matching_key
 
@@ -62,7 +65,7 @@ class RunRequest:
 
 @contextmanager
 def begin_run(
-    lake: Lake, policy: Path, plan: Plan, request: RunRequest, command: str, now: datetime
+    lake: Lake, policy: Path, plan: Plan, request: RunRequest, command: str, now: datetime, *, rebuilds: bool = False
 ) -> Iterator[RunContext]:
     """Begin a run: after those that died, on the tables as they are, with a lease until the block ends.
 
@@ -73,18 +76,25 @@ def begin_run(
         request: what the run is given.
         command: for lease and audit log.
         now: when it begins.
+        rebuilds: whether it makes the tables by another policy or key than they are. It goes on where an earlier
+            rebuild was interrupted, and leaves what it has done if it is.
 
     Raises:
         MeterveilError: the lake is of another policy or key, or its tables can't be changed.
     """
     keyset = open_keyset(request.keyset, request.kek)
-    run_id = name_run(now)
-    with leased(lake, run_id, command, in_process=request.in_process):
+    run_id = (rebuilds and interrupted_run(lake)) or name_run(now)
+    with leased(lake, run_id, command, in_process=request.in_process, resumes=rebuilds):
+        remade = None
         with sole_committer(lake):
             clean_up_dead(lake)
-            check_unchanged(lake, plan, keyset)
-            lake.ensure_tables(plan)
-            snapshots, horizons = current_snapshots(lake, plan), current_horizons(lake)
+            if rebuilds:
+                remade = _begin_rebuild(lake, policy, plan, run_id)
+                policy = policy_copy(lake)
+            else:
+                check_unchanged(lake, plan, keyset)
+                lake.ensure_tables(plan)
+            snapshots, horizons = current_snapshots(lake, plan, remade or ()), current_horizons(lake)
             tombstones = digest_tombstones(lake)
             reference = newest_reference(lake)
         if request.reference:
@@ -103,6 +113,7 @@ def begin_run(
             read=request.read,
             options=describe_options(request.asked),
             threads=request.threads,
+            remade=remade,
         )
         with _audited(lake, command, run_id):
             yield context
@@ -119,6 +130,20 @@ def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
             record: dict[str, Any] = json.loads(pq.read_table(file.path, columns=["record"])["record"][0].as_py())
             return record
     raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
+
+
+def _begin_rebuild(lake: Lake, policy: Path, plan: Plan, run_id: str) -> tuple[str, ...]:
+    """Note that a rebuild begins, and find the tables that it has to make anew."""
+    remade = list_remade(lake, plan)
+    for name in remade:
+        if VIEW_KINDS[plan.datasets[name].view] in {"input", "log"} and lake.has_table(name):
+            raise MeterveilError(
+                "the policy changes its columns, and nothing that is there says its rows again",
+                where=name,
+                remedy="leave its columns as they are",
+            )
+    note_begin(lake, run_id, policy.read_text(encoding="utf-8"))
+    return remade
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pyarrow.fs import FileSystem
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import TableAlreadyExistsError
 from pyiceberg.io.pyarrow import PyArrowFileIO, PyArrowLocalFileSystem
+from pyiceberg.table import Table
 from sqlalchemy.exc import DatabaseError
 
 from pipeline.errors import MeterveilError
@@ -47,24 +48,29 @@ def ensure_table(catalog: SqlCatalog, dataset: Dataset, location: Path) -> None:
     Raises:
         MeterveilError: it is there with other columns.
     """
-    identifier, schema = tuple(dataset.name.split(".")), iceberg_schema(dataset)
+    identifier = tuple(dataset.name.split("."))
     with catalog_faults(dataset.name):
         if not catalog.table_exists(identifier):
             with suppress(TableAlreadyExistsError):  # made by another run meanwhile
                 catalog.create_table(
                     identifier,
-                    schema,
+                    iceberg_schema(dataset),
                     location=str(location),
                     partition_spec=partition_spec(dataset),
                     properties=TABLE_PROPERTIES,
                 )
-        have = catalog.load_table(identifier).schema()
-    if _shape(have.fields) != _shape(schema.fields):
+        table = catalog.load_table(identifier)
+    if not has_columns(table, dataset):
         raise MeterveilError(
             "the table's columns are not the policy's",
             where=dataset.name,
-            remedy="ingest by the policy that it was made with, or into another lake",
+            remedy="ingest by the policy that it was made with, or rebuild the lake by this one",
         )
+
+
+def has_columns(table: Table, dataset: Dataset) -> bool:
+    """Tell whether a table has the columns of a dataset."""
+    return _shape(table.schema().fields) == _shape(iceberg_schema(dataset).fields)
 
 
 @contextmanager

@@ -37,6 +37,12 @@ def label_of(cell: Cell) -> str:
     return f"{cell.local_date}/{cell.bucket:05d}"
 
 
+def cell_of(label: str) -> Cell:
+    """Read a cell back from its label."""
+    day, _, bucket = label.partition("/")
+    return Cell(int(day), int(bucket))
+
+
 def bucket_of_label(label: str) -> int:
     """Read the bucket back from the label of a cell."""
     return int(label.rpartition("/")[2])
@@ -231,6 +237,8 @@ def _sources(datasets: Iterable[Dataset]) -> set[str]:
 def _same_rows(path: str, dataset: Dataset, state: _State) -> bool:
     """Tell whether a cell's rows come out as they were; looks no further than the first block that differs."""
     columns = [column.name for column in dataset.columns]
+    if pq.read_schema(path).names != columns:
+        return False
     blocks = zip_longest(_read_blocks(path, columns), state)
     return all(
         before is not None

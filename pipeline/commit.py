@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.cells import READINGS, CellWork, label_of, path_of, rewrite_cell
+from pipeline.cells import READINGS, CellWork, cell_of, label_of, path_of, rewrite_cell
 from pipeline.completeness import describe_days
 from pipeline.context import RUNS, OpenRun, read_last_commit
 from pipeline.errors import MeterveilError
@@ -108,20 +108,25 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         if run.context.run_id in run.current[RUNS]:
             return
         check_lease(run.lake, run.context.run_id)
-        check_unchanged(run.lake, run.plan, run.keyset)
+        if run.context.remade is None:
+            check_unchanged(run.lake, run.plan, run.keyset)
         cells, quarantine = _fold_changed(planned, run, outcome.cells), settle_quarantine(run, outcome.quarantine)
         outcome = replace(outcome, cells=cells, quarantine=quarantine)
         totals = outcome.totals
         check_conservation(totals)
         _check_rows(run, outcome, totals)
         days, warnings = judge_night(run, outcome.cells, totals, rules.limits, datetime.fromisoformat(rules.started_at))
-        run.lake.store_policy(run.policy_text)
+        if run.context.remade is None:
+            run.lake.store_policy(run.policy_text)
         outcome = replace(outcome, others=[*outcome.others, *_write_changes(run, outcome.cells)])
         night = {"days": list(describe_days(days)), "warnings": warnings}
         record = _write_record(run, {**_describe_run(run, outcome, totals, rules), **night})
         changes = _list_changes(run, [*outcome.written, record], outcome)
         key = run.keyset.primary.info.id
-        commit_journal(run.lake, Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes))
+        commit_journal(
+            run.lake,
+            Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes, run.context.remade),
+        )
         record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
 
 
@@ -137,7 +142,7 @@ def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
             raise MeterveilError(
                 f"the {what} is not the one that the lake's tables were made with",
                 where=str(lake.root),
-                remedy=f"ingest with that {what}, or into another lake",
+                remedy=f"run with that {what}, or make the tables by this one: meterveil rebuild",
             )
 
 
@@ -168,7 +173,10 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
     for file in (file for work in stale for file in work.files):
         Path(file.path).unlink(missing_ok=True)
     frames = {work.cell: work.frames for work in stale if work.frames}
-    touched = {cell for bucket in list_changed_buckets(run) for cell in find_touched(run, bucket)}
+    if run.context.remade is None:
+        touched = {cell for bucket in list_changed_buckets(run) for cell in find_touched(run, bucket)}
+    else:
+        touched = {cell_of(label) for label in current}  # also the cells that came meanwhile
     again = sorted((touched | frames.keys()) - done.keys())
     with ThreadPoolExecutor(run.context.threads) as pool:
         return [*done.values(), *pool.map(lambda cell: rewrite_cell(run, cell, frames.get(cell, ())), again)]
@@ -191,6 +199,8 @@ def _list_changes(run: OpenRun, written: Sequence[DataFile], outcome: RunOutcome
             gone |= outcome.replaced
         elif is_cell_dataset(dataset):
             gone |= outcome.emptied
+        if dataset.name in (run.context.remade or ()):
+            gone = set()  # it begins empty
         removed = tuple(current[label].path for label in sorted(gone & current.keys()))
         if added or removed:
             changes.append(TableChange(dataset.name, added, removed))

@@ -1,7 +1,7 @@
 """What a run works with: named on the launcher, opened on the worker. No secret and no table is ever pickled."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
@@ -17,6 +17,7 @@ from pipeline.sources.base import ReadOptions
 from pipeline.table_state import CurrentFile
 from transforms.calendar import LocalCalendar, local_calendar
 from transforms.plan import Dataset, Plan, epoch_label
+from transforms.policy import STATE_TABLE
 from transforms.pseudonym import derive_subkey
 
 #: The table of runs. Every commit of a run changes it, so its snapshots tell what the lake was made with.
@@ -41,6 +42,7 @@ class RunContext:
         read: how to read inputs where the files don't say.
         options: the same as it was given, for the ledger of inputs (``pipeline.ledger``).
         threads: threads a worker works with.
+        remade: of a rebuild, the tables that it makes anew; None of any other run.
     """
 
     run_id: str
@@ -55,6 +57,7 @@ class RunContext:
     read: ReadOptions
     options: str
     threads: int
+    remade: tuple[str, ...] | None = None
 
     @property
     def mark(self) -> str:
@@ -80,7 +83,7 @@ class OpenRun:
         now = OpenRun(
             replace(
                 self.context,
-                snapshots=current_snapshots(self.lake, self.plan),
+                snapshots=current_snapshots(self.lake, self.plan, self.context.remade or ()),
                 horizons=current_horizons(self.lake),
                 tombstones=digest_tombstones(self.lake),
             )
@@ -177,9 +180,10 @@ def current_horizons(lake: Lake) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(read_horizons(lake).items()))
 
 
-def current_snapshots(lake: Lake, plan: Plan) -> tuple[tuple[str, int], ...]:
-    """List the tables of a plan that have a snapshot, with the current one's id."""
-    snapshots = ((name, lake.state(name).snapshot_id) for name in plan.datasets)
+def current_snapshots(lake: Lake, plan: Plan, remade: Collection[str] = ()) -> tuple[tuple[str, int], ...]:
+    """List the tables of a plan that have a snapshot, with the current one's id; of those made anew the state alone."""
+    names = [name for name in plan.datasets if name not in remade or name == STATE_TABLE]
+    snapshots = ((name, lake.state(name).snapshot_id) for name in names)
     return tuple((name, snapshot) for name, snapshot in snapshots if snapshot is not None)
 
 

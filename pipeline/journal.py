@@ -8,7 +8,7 @@ since it was written, and a table has a journal's change if and only if its curr
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ from pipeline.iceberg import expire_snapshots, replace_files
 from pipeline.lake import Lake
 from pipeline.lock import PATIENCE_S, commit_lock
 from pipeline.parquet import DataFile
+from pipeline.policy_file import load_policy
+from pipeline.resume import note_end, policy_copy, rebuild_folder
+from pipeline.shadow import shadow_tables
 
 #: How far the clock may be behind to be waited for: time servers set it back by seconds.
 _CLOCK_PATIENCE_S = 60.0
@@ -56,6 +59,7 @@ class Journal:
         key: id of the pseudonymisation key.
         reference: version of the reference snapshot; empty for none.
         changes: of every table that changes, in the order in which they do.
+        remade: of a rebuild, the tables that it makes anew; None of any other commit.
     """
 
     run_id: str
@@ -63,6 +67,7 @@ class Journal:
     key: str
     reference: str
     changes: tuple[TableChange, ...]
+    remade: tuple[str, ...] | None = None
 
     @property
     def summary(self) -> dict[str, str]:
@@ -132,9 +137,12 @@ def _finish(lake: Lake, path: Path) -> None:
     try:
         journal = _read(path)
         _check_files(journal)
-        for change in journal.changes:
-            with catalog_faults(change.dataset):
-                _apply(lake.table(change.dataset), change, journal)
+        if journal.remade is None:
+            for change in journal.changes:
+                with catalog_faults(change.dataset):
+                    _apply(lake.table(change.dataset), change, journal)
+        else:
+            _remake(lake, journal, journal.remade)
         record_digests(lake, lake.table_names(), journal.run_id, journal.reference)
         path.unlink()
     except (MeterveilError, OSError, CommitFailedException) as error:
@@ -143,6 +151,19 @@ def _finish(lake: Lake, path: Path) -> None:
             where=str(path),
             remedy="nothing is lost: mend that, and the next run finishes the commit",
         ) from error
+
+
+def _remake(lake: Lake, journal: Journal, remade: Collection[str]) -> None:
+    """Change the tables of a rebuild all at once, and make its policy the lake's."""
+    plan = load_policy(policy_copy(lake))
+    done = {name for name in lake.table_names() if lake.state(name).summary().get("meterveil.run") == journal.run_id}
+    with shadow_tables(lake, plan, set(remade) - done, rebuild_folder(lake)) as shadow:
+        for change in journal.changes:
+            with catalog_faults(change.dataset):
+                _apply(shadow.table(change.dataset), change, journal)
+        shadow.take_place()
+    lake.store_policy(policy_copy(lake).read_text(encoding="utf-8"))
+    note_end(lake)
 
 
 def _read(path: Path) -> Journal:
@@ -157,7 +178,8 @@ def _read(path: Path) -> Journal:
             )
             for change in fields["changes"]
         )
-        return Journal(**{**fields, "changes": changes})
+        remade = None if fields.get("remade") is None else tuple(fields["remade"])
+        return Journal(**{**fields, "changes": changes, "remade": remade})
     except (ValueError, TypeError, KeyError) as error:
         raise MeterveilError(
             "the journal can't be read", where=path.name, remedy="finish it with the version that wrote it"

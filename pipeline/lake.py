@@ -172,6 +172,15 @@ class Lake:
                 names += list_names(self.folder(zone) / CATALOG, CATALOG_TIMEOUT_S)
         return sorted(names)
 
+    def folder_names(self) -> list[str]:
+        """List the names of tables that have a folder with data files, be they in a catalog or not."""
+        return sorted(f"{zone}.{path.parent.name}" for zone in _ZONES for path in self.folder(zone).glob("*/data"))
+
+    def table_folder(self, dataset_name: str) -> Path:
+        """Give the folder of a table."""
+        zone, (_, table) = _split_name(dataset_name)
+        return self.folder(zone) / table
+
     def new_data_path(self, dataset_name: str, label: str, mark: str = "") -> str:
         """Make a final, unique path for a data file; the label is a cell, a bucket or an input's digest."""
         return str(self._data_folder(dataset_name) / name_data_file(label, mark))
@@ -222,8 +231,7 @@ class Lake:
         return next((copy for copy in copies if os.access(copy, os.R_OK)), None)
 
     def _data_folder(self, dataset_name: str) -> Path:
-        zone, (_, table) = _split_name(dataset_name)
-        return self.folder(zone) / table / "data"
+        return self.table_folder(dataset_name) / "data"
 
     def _find_state(self, name: str) -> TableState | None:
         zone, _ = _split_name(name)

@@ -18,6 +18,7 @@ from pipeline.files import replace_file
 from pipeline.iceberg import kept_files
 from pipeline.journal import sole_committer
 from pipeline.lake import Lake
+from pipeline.resume import interrupted_run
 
 _HEARTBEAT_S = 10.0
 #: How long a run on another machine may be silent before it is taken for dead.
@@ -53,7 +54,7 @@ class Lease:
 
 
 @contextmanager
-def leased(lake: Lake, run_id: str, command: str, *, in_process: bool) -> Iterator[None]:
+def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: bool = False) -> Iterator[None]:
     """Hold a lease while a run is at work, and leave nothing behind that no table lists.
 
     What can't be deleted now, because the process dies or the disk is gone, the next run deletes.
@@ -63,6 +64,7 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool) -> Iterat
         run_id: the run.
         command: what it does.
         in_process: whether all its workers end with this block; those of a cluster may still write after a failure.
+        resumes: whether the next run of its kind goes on with what this one leaves.
     """
     lake.check_format()
     path = _path(lake, run_id)
@@ -76,7 +78,9 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool) -> Iterat
             _delete_folder(staging_folder(lake, run_id))
             path.unlink()
     except Exception:
-        if in_process:
+        if in_process and resumes:
+            path.unlink(missing_ok=True)
+        elif in_process:
             with suppress(MeterveilError, OSError), sole_committer(lake, patience_s=0):
                 clean_up(lake, run_id)
         raise
@@ -106,9 +110,9 @@ def list_live(lake: Lake) -> list[str]:
 
 def list_dead(lake: Lake) -> list[Path]:
     """List what runs that died, or could not clean up after themselves, left: staged frames, and leases."""
-    live = set(list_live(lake))
+    spared = {*list_live(lake), interrupted_run(lake)}
     staged = staging_folder(lake, "").glob("*")
-    return sorted(path for path in (*_paths(lake), *staged) if path.stem not in live)
+    return sorted(path for path in (*_paths(lake), *staged) if path.stem not in spared)
 
 
 def begin_of_live(lake: Lake, now: datetime) -> datetime:
@@ -136,7 +140,7 @@ def clean_up_dead(lake: Lake) -> None:
     """Delete what runs that died left behind; to be called by the sole committer, who has finished their commits."""
     live = set(list_live(lake))
     for path in _paths(lake):
-        if path.stem not in live:
+        if path.stem not in live | {interrupted_run(lake)}:
             clean_up(lake, path.stem)
     if len(live) <= 1:  # the caller: nobody else builds a snapshot
         for folder in reference_folder(lake).glob(".building-*"):
@@ -148,9 +152,11 @@ def clean_up(lake: Lake, run_id: str) -> None:
 
     To be called by the sole committer: a data file that a journal names is in its table then.
     """
-    for name in lake.table_names():
+    tables = set(lake.table_names())
+    for name in tables | set(lake.folder_names()):
         if marked := lake.marked_data_paths(name, mark_of(run_id)):
-            for path in marked - kept_files(lake.table(name)).keys():
+            kept = kept_files(lake.table(name)).keys() if name in tables else ()
+            for path in marked.difference(kept):
                 Path(path).unlink(missing_ok=True)
     _delete_folder(staging_folder(lake, run_id))
     _path(lake, run_id).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from pipeline.labels import mark_in
 from pipeline.lake import Lake
 from pipeline.lease import begin_of_live, clean_up_dead, leased, list_dead, list_live
 from pipeline.night import local_day
+from pipeline.resume import forget_abandoned, interrupted_run
 from pipeline.table_state import TableState, is_cell_dataset
 from transforms.plan import Dataset, Plan
 
@@ -134,6 +135,7 @@ def maintain(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS, now: datetime |
     now = now or datetime.now(UTC)
     run_id = name_run(datetime.now(UTC))
     with leased(lake, run_id, "maintain", in_process=True), sole_committer(lake):
+        forget_abandoned(lake, list_live(lake), now - timedelta(days=keep_days))
         dead = _count(_DEAD, list_dead(lake))
         clean_up_dead(lake)
         changes = _plan_changes(lake, plan, keep_days, now)
@@ -208,9 +210,12 @@ def _days_of_runs(lake: Lake) -> dict[str, int]:
 def _find_remains(lake: Lake, kept: Mapping[str, set[int]]) -> _Remains:
     """Find what nothing needs but snapshots that are not among the kept ones."""
     live = list_live(lake)
-    busy = {mark_of(run_id) for run_id in (*live, *list_unfinished(lake))}
+    busy = {mark_of(run_id) for run_id in (*live, *list_unfinished(lake), interrupted_run(lake))}
     states = {name: lake.state(name) for name in lake.table_names()}
     files = [path for name, state in states.items() for path in _find_strays(lake, state, kept[name], busy)]
+    if not interrupted_run(lake):  # tables that no policy has any more, or that an abandoned rebuild was to make
+        for name in set(lake.folder_names()) - states.keys():
+            files += (path for path in lake.table_folder(name).rglob("*") if path.is_file())
     # A run that is at work besides this one may have built a snapshot that it has not committed yet.
     references = [] if len(live) > 1 or RUNS not in states else _find_references(lake, states[RUNS], kept[RUNS])
     digests = find_superseded(lake, gone={str(path) for path in files})

@@ -42,7 +42,7 @@ class Recorded:
 
     Attributes:
         files: digests by path; several where commits recorded a file several times.
-        current: each table's metadata file when it was recorded last.
+        current: each table's metadata file after the last commit.
         complete: whether every commit's digests could be read.
     """
 
@@ -86,10 +86,8 @@ def read_recorded(lake: Lake, findings: Findings) -> Recorded:
     for digests in left:
         for name, digest in digests.files.items():
             files[name].add(digest)
-    current: dict[str, str] = {}
-    for digests in sorted(left, key=lambda one: datetime.fromisoformat(one.recorded_at)):
-        current |= digests.current
-    return Recorded(files, current, complete=not check.violations)
+    last = max(left, key=lambda one: datetime.fromisoformat(one.recorded_at), default=None)
+    return Recorded(files, last.current if last else {}, complete=not check.violations)
 
 
 class FileCheck:

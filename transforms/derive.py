@@ -19,7 +19,7 @@ from transforms.decimals import as_decimal
 from transforms.grid import CellGrids
 from transforms.identifiers import check_points
 from transforms.occupancy import Occupancy
-from transforms.plan import Column, Dataset, Keep, Pseudonymise
+from transforms.plan import Column, Dataset, Keep, Pseudonymise, Round
 from transforms.rows import Order, Rows, flatten_cell
 
 Ints = npt.NDArray[np.int64]
@@ -161,6 +161,8 @@ def _make_values(column: Column, values: pa.Array, subkeys: Subkeys) -> pa.Array
     match column.rule:
         case Keep():
             return values
+        case Round():
+            return _apply(column, values)  # numbers hardly repeat, and decimals have no dictionaries
         case Pseudonymise(entity):
             subkey = subkeys(entity)
         case _:

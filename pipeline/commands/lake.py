@@ -1,15 +1,17 @@
-"""``meterveil init``, ``tables``, ``verify`` and ``maintain``: the lake itself."""
+"""``meterveil init``, ``tables``, ``verify``, ``maintain``, ``rebuild``: the lake itself."""
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import add_json, open_lake_and_plan, print_rows
+from pipeline.commands.shared import EPILOG, add_json, open_lake_and_plan, print_rows
 from pipeline.errors import MeterveilError
+from pipeline.imports import quick_imports
 
 
 def describe(commands: Any) -> None:
@@ -19,6 +21,7 @@ def describe(commands: Any) -> None:
     _describe_verify(commands)
     _describe_migrate(commands)
     _describe_maintain(commands)
+    _describe_rebuild(commands)
 
 
 def _describe_init(commands: Any) -> None:
@@ -133,6 +136,40 @@ def _maintain(arguments: argparse.Namespace) -> None:
     print_rows([asdict(chore) for chore in chores], as_json=arguments.json)
     if not arguments.yes and not arguments.json:
         print("nothing is changed; --yes does it")
+
+
+def _describe_rebuild(commands: Any) -> None:
+    command = commands.add_parser(
+        "rebuild",
+        help="derive every table again, after a change of policy, key or reference",
+        description="Derives every table again from operational.readings, by the policy, key and reference that are "
+        "named. Readers see the tables as they were until all are done, then all change at once. If it is interrupted, "
+        "the same command goes on.",
+        epilog=EPILOG,
+    )
+    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--policy", type=Path, help="policy file (default: the lake's)")
+    command.add_argument("--reference", type=Path, help="folder of sites, contracts, customers (default: the lake's)")
+    command.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
+    add_json(command)
+    command.set_defaults(run=_rebuild, parser=command)
+
+
+def _rebuild(arguments: argparse.Namespace) -> None:
+    with quick_imports():
+        from pipeline.begin import RunRequest
+        from pipeline.rebuild import RebuildRequest, run_rebuild
+        from pipeline.summary import print_record, show_progress
+
+    started = time.monotonic()
+    given = RunRequest(keyset=arguments.keyset, kek=arguments.kek, reference=arguments.reference)
+    with show_progress("rebuilding"):
+        record = run_rebuild(RebuildRequest(arguments.lake, given, arguments.policy))
+    if arguments.json:
+        print(json.dumps(record, indent=2))
+    else:
+        print_record(record, Console(soft_wrap=True), started)
 
 
 def _as_days(text: str) -> int:
