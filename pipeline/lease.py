@@ -74,6 +74,9 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: 
     heart.start()
     try:
         yield
+        if resumes:  # interrupted attempts may have left files of cells that they had not ended
+            with sole_committer(lake):
+                clean_up(lake, run_id)
         with suppress(OSError):
             _delete_folder(staging_folder(lake, run_id))
             path.unlink()

@@ -20,6 +20,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 from whole_job import DATA_TABLES, ingest, make_keys, rows_of
 
 from pipeline.begin import RunRequest
@@ -28,7 +29,8 @@ from pipeline.fleet.options import FleetOptions
 from pipeline.journal import sole_committer
 from pipeline.lake import is_lake, open_lake
 from pipeline.maintain import maintain
-from pipeline.policy_file import load_policy
+from pipeline.policy_file import DEFAULT_POLICY, load_policy
+from pipeline.rebuild import RebuildRequest, run_rebuild
 from pipeline.release import Chosen, ReleaseRequest, run_release
 from pipeline.verify import verify_lake
 from transforms.fixes import Fix
@@ -124,15 +126,26 @@ class Stage:
                 ReleaseRequest(lake.root, RunRequest(**keys, threads=2), mangled, Fix(metering_point=_POINT))
             )
 
+        def rebuild() -> object:
+            run_rebuild(RebuildRequest(stage.lake, RunRequest(**keys, threads=2), other))
+            return keep_house()  # files of tables with other columns are left to those who read them
+
         mangled = Chosen(reason="mangled_identifier")
-        named = ("--keyset", str(keys["keyset"]), "--kek", keys["kek"], "--metering-point", _POINT)
+        given = ("--keyset", str(keys["keyset"]), "--kek", keys["kek"])
+        other = change_columns(folder / "other.yaml")
         stage.scenarios += [
             Scenario("housekeeping", with_old_states, ["maintain", "--yes"], keep_house),
             Scenario(
                 "out of quarantine",
                 both_days,
-                ["quarantine", "release", "--reason", mangled.reason, *named],
+                ["quarantine", "release", "--reason", mangled.reason, *given, "--metering-point", _POINT],
                 release,
+            ),
+            Scenario(
+                "another policy",
+                both_days,
+                ["rebuild", "--policy", str(other), *given],
+                rebuild,
             ),
         ]
         new = ("--reference", str(reference), "--buckets", str(_BUCKETS))
@@ -298,6 +311,15 @@ def _wait(process: subprocess.Popen[bytes], happened: Callable[[], bool], second
     deadline = time.monotonic() + seconds
     while not happened() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(_POLL_S)
+
+
+def change_columns(path: Path) -> Path:
+    """Write a policy by which a table has other columns, and another other values."""
+    document = yaml.safe_load(DEFAULT_POLICY.read_text(encoding="utf-8"))
+    del document["datasets"]["analytics.readings"]["fields"]["customer"]
+    document["datasets"]["analytics.daily"]["fields"]["energy"] = {"round": 0.1}
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path
 
 
 def _correct(path: Path, out: Path) -> Path:
