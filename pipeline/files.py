@@ -7,6 +7,7 @@ from pathlib import Path
 
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 _SHARED_FOLDER, _SHARED_FILE = 0o777, 0o666  # cut by the umask of the process
+_RANDOM_BYTES = 8
 
 
 def make_folder(path: Path, *, private: bool) -> None:
@@ -44,13 +45,18 @@ def write_file(path: Path, content: bytes | memoryview, *, private: bool) -> Non
 
 def replace_file(path: Path, content: bytes, *, private: bool) -> None:
     """Write a file at once: a reader sees the old content or the new, never a part."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}")
     try:
         write_file(draft, content, private=private)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def list_drafts(folder: Path) -> list[Path]:
+    """List what ``replace_file`` has begun in a folder and not done, at work or dead."""
+    return sorted(folder.glob(f".*.{'[0-9a-f]' * 2 * _RANDOM_BYTES}"))
 
 
 def _sync_folder(path: Path) -> None:

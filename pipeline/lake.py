@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pipeline.errors import MeterveilError
-from pipeline.files import create_file, make_folder, replace_file
+from pipeline.files import create_file, list_drafts, make_folder, replace_file
 from pipeline.labels import name_data_file
 from pipeline.table_state import TableState, list_names, read_state
 from transforms.plan import Plan, Zone
@@ -173,8 +173,11 @@ class Lake:
         return sorted(names)
 
     def folder_names(self) -> list[str]:
-        """List the names of tables that have a folder with data files, be they in a catalog or not."""
-        return sorted(f"{zone}.{path.parent.name}" for zone in _ZONES for path in self.folder(zone).glob("*/data"))
+        """List the names of tables that have a folder with data or metadata, be they in a catalog or not."""
+        inner = [(zone, kind) for zone in _ZONES for kind in ("data", "metadata")]
+        return sorted(
+            {f"{zone}.{path.parent.name}" for zone, kind in inner for path in self.folder(zone).glob(f"*/{kind}")}
+        )
 
     def table_folder(self, dataset_name: str) -> Path:
         """Give the folder of a table."""
@@ -316,6 +319,8 @@ def explain_fault(error: BaseException, where: str) -> MeterveilError:
 def _make_lake(path: Path, settings: LakeSettings) -> None:
     from pipeline.catalog import open_catalog
 
+    for draft in list_drafts(path):  # left by a run that died here
+        draft.unlink()
     if others := {entry.name for entry in path.iterdir()}.difference(_ZONES):
         raise MeterveilError(
             f"not a lake, and not empty ({len(others)} other entries)", where=str(path), remedy="choose an empty folder"

@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,8 +14,7 @@ from pathlib import Path
 
 from pipeline.context import mark_of, reference_folder, staging_folder
 from pipeline.errors import MeterveilError
-from pipeline.files import replace_file
-from pipeline.iceberg import kept_files
+from pipeline.files import list_drafts, replace_file
 from pipeline.journal import sole_committer
 from pipeline.lake import Lake
 from pipeline.resume import interrupted_run
@@ -23,6 +22,8 @@ from pipeline.resume import interrupted_run
 _HEARTBEAT_S = 10.0
 #: How long a run on another machine may be silent before it is taken for dead.
 _SILENCE_S = 300.0
+#: Folders of the operational zone with files that are replaced.
+_DRAFTED = ("journal", "digests", "rebuild")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: 
             path.unlink(missing_ok=True)
         elif in_process:
             with suppress(MeterveilError, OSError), sole_committer(lake, patience_s=0):
-                clean_up(lake, run_id)
+                clean_up(lake, [run_id])
         raise
     finally:
         done.set()
@@ -142,27 +143,40 @@ def is_live(path: Path) -> bool:
 def clean_up_dead(lake: Lake) -> None:
     """Delete what runs that died left behind; to be called by the sole committer, who has finished their commits."""
     live = set(list_live(lake))
-    for path in _paths(lake):
-        if path.stem not in live | {interrupted_run(lake)}:
-            clean_up(lake, path.stem)
+    spared = live | {interrupted_run(lake)}
+    if dead := [path.stem for path in _paths(lake) if path.stem not in spared]:
+        clean_up(lake, dead)
     if len(live) <= 1:  # the caller: nobody else builds a snapshot
         for folder in reference_folder(lake).glob(".building-*"):
             _delete_folder(folder)
 
 
-def clean_up(lake: Lake, run_id: str) -> None:
-    """Delete a run's staged frames, its data files that are in no snapshot of a table, and its lease.
+def clean_up(lake: Lake, run_ids: Collection[str]) -> None:
+    """Delete what runs left that no table names: staged frames, data files, metadata, drafts; and their leases.
 
-    To be called by the sole committer: a data file that a journal names is in its table then.
+    To be called by the sole committer: a data file that a journal names is in its table then, and nobody else writes
+    metadata.
     """
     tables = set(lake.table_names())
-    for name in tables | set(lake.folder_names()):
-        if marked := lake.marked_data_paths(name, mark_of(run_id)):
-            kept = kept_files(lake.table(name)).keys() if name in tables else ()
-            for path in marked.difference(kept):
-                Path(path).unlink(missing_ok=True)
-    _delete_folder(staging_folder(lake, run_id))
-    _path(lake, run_id).unlink(missing_ok=True)
+    for name in lake.folder_names():
+        named = lake.state(name).needed_paths() if name in tables else set()
+        marked = (lake.marked_data_paths(name, mark_of(run_id)) for run_id in run_ids)
+        metadata = {str(path) for path in (lake.table_folder(name) / "metadata").glob("*")}
+        _delete(metadata.union(*marked) - named)
+    _delete(find_drafts(lake))
+    for run_id in run_ids:
+        _delete_folder(staging_folder(lake, run_id))
+        _path(lake, run_id).unlink(missing_ok=True)
+
+
+def find_drafts(lake: Lake) -> list[Path]:
+    """Find files that were not complete yet when their run died.
+
+    The sole committer alone writes any of them but those of leases, which are given some time.
+    """
+    folders = (lake.analytics, lake.operational, *(lake.operational / name for name in _DRAFTED))
+    drafts = [path for folder in (*folders, *lake.operational.glob("inputs/*")) for path in list_drafts(folder)]
+    return drafts + [path for path in list_drafts(lake.operational / "leases") if _age(path) > _SILENCE_S]
 
 
 def _beat(path: Path, done: threading.Event) -> None:
@@ -177,6 +191,19 @@ def _paths(lake: Lake) -> list[Path]:
 
 def _path(lake: Lake, run_id: str) -> Path:
     return lake.operational / "leases" / f"{run_id}.json"
+
+
+def _age(path: Path) -> float:
+    """Tell how long ago a file was written, in seconds; of one that has just gone, that it is new."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _delete(paths: Iterable[str | Path]) -> None:
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
 
 
 def _delete_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.horizons import advance_horizons, read_horizons
 from pipeline.journal import Journal, TableChange, commit_journal, list_unfinished, sole_committer
 from pipeline.labels import mark_in
 from pipeline.lake import Lake
-from pipeline.lease import begin_of_live, clean_up_dead, leased, list_dead, list_live
+from pipeline.lease import begin_of_live, clean_up_dead, find_drafts, leased, list_dead, list_live
 from pipeline.night import local_day
 from pipeline.resume import forget_abandoned, interrupted_run
 from pipeline.table_state import TableState, is_cell_dataset
@@ -216,6 +216,7 @@ def _find_remains(lake: Lake, kept: Mapping[str, set[int]]) -> _Remains:
     if not interrupted_run(lake):  # tables that no policy has any more, or that an abandoned rebuild was to make
         for name in set(lake.folder_names()) - states.keys():
             files += (path for path in lake.table_folder(name).rglob("*") if path.is_file())
+    files += find_drafts(lake)
     # A run that is at work besides this one may have built a snapshot that it has not committed yet.
     references = [] if len(live) > 1 or RUNS not in states else _find_references(lake, states[RUNS], kept[RUNS])
     digests = find_superseded(lake, gone={str(path) for path in files})

@@ -111,13 +111,13 @@ class TableState:
         manifests = {path for snapshot in self.snapshots for path in self._manifests(snapshot)}
         return {file.path: file for path in sorted(manifests) for file in _read_manifest(path)}
 
-    def needed_paths(self, snapshot_ids: Container[int]) -> set[str]:
-        """Find every file that some of the snapshots need, and the metadata files that the table remembers.
+    def needed_paths(self, snapshot_ids: Container[int] | None = None) -> set[str]:
+        """Find every file that some of the snapshots need, or all, and the metadata files that the table remembers.
 
         Raises:
             MeterveilError: another program has written into the table.
         """
-        snapshots = [one for one in self.snapshots if one["snapshot-id"] in snapshot_ids]
+        snapshots = [one for one in self.snapshots if snapshot_ids is None or one["snapshot-id"] in snapshot_ids]
         manifests = {path for one in snapshots for path in self._manifests(one)}
         return {
             self.file,

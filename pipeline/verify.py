@@ -17,6 +17,7 @@ from pipeline.digests import digest_file
 from pipeline.errors import MeterveilError
 from pipeline.findings import Check, Findings
 from pipeline.lake import Lake
+from pipeline.lease import find_drafts
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
 from pipeline.totals import Totals, check_conservation
 from pipeline.verify_cells import CellChecks
@@ -155,9 +156,12 @@ def _look_for_remains(
     lake: Lake, check: Check, tables: Mapping[str, TableFiles], metadata: Container[str], recorded: Recorded
 ) -> None:
     """Look for what runs that died left behind; of a table whose metadata is damaged nothing can be told."""
-    for path in sorted((lake.operational / "journal").glob("*")):
+    for path in sorted((lake.operational / "journal").glob("*.json")):
         check.looked_at += 1
         check.find(path, "a commit is unfinished; the next run finishes it")
+    for path in find_drafts(lake):
+        check.looked_at += 1
+        check.note(path, "a file that was not complete yet when its run died, or is at work")
     for pattern in ("staging/*", "reference/.building-*"):
         for path in sorted(lake.operational.glob(pattern)):
             check.looked_at += 1

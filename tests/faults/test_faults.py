@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -45,6 +46,29 @@ def run(fleet, lake, files, *more):
     return ended.returncode, ended.stderr
 
 
+#: The command, which kills itself at a call of a function: before it, or after.
+DYING = """
+import os, sys
+from importlib import import_module
+
+module, owner, name, number, when = sys.argv.pop(1).split()
+owner = getattr(import_module(module), owner)
+whole, calls = getattr(owner, name), []
+
+def dying(*args, **kwargs):
+    calls.append(name)
+    if len(calls) == int(number):
+        if when == "after":
+            whole(*args, **kwargs)
+        os.kill(os.getpid(), 9)
+    return whole(*args, **kwargs)
+
+setattr(owner, name, staticmethod(dying) if name == "_write_metadata" else dying)
+from pipeline.cli import main
+sys.exit(main())
+"""
+
+
 def begin(fleet, lake):
     folder, keys, files = fleet
     ingest(lake, files[:1], keys, reference=folder / "reference", buckets=2)
@@ -62,6 +86,12 @@ def assert_whole(lake):
         pass
     findings = verify_lake(opened, load_policy(opened.stored_policy()))
     assert findings.violations == 0, findings.describe()
+
+
+def assert_nothing_left(lake):
+    opened = open_lake(lake)
+    findings = verify_lake(opened, load_policy(opened.stored_policy()))
+    assert [place for check in findings for place in check.places] == []
 
 
 def assert_one_line(said):
@@ -174,6 +204,36 @@ def test_a_permission_that_is_lost_half_way(fleet, done, tmp_path):
         assert_one_line(said)
     assert_whole(lake)
     assert run(fleet, lake, fleet[2])[0] == 0
+    assert tables(lake) == done[1]
+
+
+def metadata_files(lake):
+    """Files of metadata, and drafts of what replaces a file."""
+    return {*lake.glob("*/*/metadata/*"), *lake.glob("operational/**/.*.json.*"), *lake.glob("*/.*.yaml.*")}
+
+
+@pytest.mark.parametrize(
+    ("held", "instant"),
+    [
+        (True, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 before"),  # manifests that no metadata names
+        (True, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 after"),  # metadata that no catalog names
+        (False, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 after"),  # of a table that is in no catalog
+        (True, "pathlib Path replace 4 before"),  # the journal, not in its place yet
+    ],
+    ids=["manifests", "metadata", "a table", "the journal"],
+)
+def test_what_a_killed_run_wrote_and_no_table_ever_named_goes_with_the_next(fleet, done, tmp_path, held, instant):
+    lake, options = tmp_path / "lake", ("--buckets", "2")
+    if held:
+        begin(fleet, lake)
+    files = fleet[2]
+    program = [PROGRAM[0], "-c", DYING, instant, *command(fleet, lake, files, *options)[len(PROGRAM) :]]
+    assert subprocess.run(program, capture_output=True, check=False).returncode == -signal.SIGKILL
+    with sole_committer(open_lake(lake)):
+        left = metadata_files(lake)
+    assert run(fleet, lake, files, *options)[0] == 0
+    assert_nothing_left(lake)
+    assert left - metadata_files(lake)
     assert tables(lake) == done[1]
 
 

@@ -129,7 +129,7 @@ def test_many_may_make_it_at_once(tmp_path):
 
 def test_a_creation_that_died_is_completed(tmp_path):
     lake = create_lake(tmp_path / "lake", bucket_count=2)
-    (lake.root / "meterveil.json").unlink()
+    (lake.root / "meterveil.json").rename(lake.root / ".meterveil.json.0123456789abcdef")
     (lake.operational / "catalog.db").write_bytes(b"")
     create_lake(lake.root, bucket_count=2).ensure_tables(PLAN)
 
