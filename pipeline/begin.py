@@ -25,6 +25,7 @@ from pipeline.context import (
 )
 from pipeline.erasure import digest_tombstones
 from pipeline.errors import MeterveilError
+from pipeline.feeds import find_feeds
 from pipeline.journal import sole_committer
 from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import Lake
@@ -98,6 +99,7 @@ def begin_run(
             tombstones = digest_tombstones(lake)
             reference = newest_reference(lake)
         if request.reference:
+            _check_sources(request.reference, plan)
             rules = ResolveRules(plan.resolution, derive_matching_key(keyset.primary.secret.reveal(SECRET_ACCESS)))
             reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count, rules)
         context = RunContext(
@@ -130,6 +132,15 @@ def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
             record: dict[str, Any] = json.loads(pq.read_table(file.path, columns=["record"])["record"][0].as_py())
             return record
     raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
+
+
+def _check_sources(reference: Path, plan: Plan) -> None:
+    """Refuse a feed that the policy does not list: nobody has said why it may be used."""
+    for name, path in find_feeds(reference).items():
+        if name not in plan.sources:
+            raise MeterveilError(
+                f"the policy has no source {name}", where=str(path), remedy="list it there, or take the file away"
+            )
 
 
 def _begin_rebuild(lake: Lake, policy: Path, plan: Plan, run_id: str) -> tuple[str, ...]:

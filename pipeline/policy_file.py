@@ -12,7 +12,8 @@ from jsonschema.exceptions import ValidationError
 
 from pipeline.errors import MeterveilError
 from transforms.plan import Plan
-from transforms.policy import PolicyError, compile_plan, suggest_name
+from transforms.policy import compile_plan
+from transforms.policy_errors import PolicyError, suggest_name
 
 #: The policy that serves where none is named.
 DEFAULT_POLICY = Path(str(files("schemas") / "policies" / "retailer.yaml"))

@@ -11,6 +11,8 @@ from transforms.limits import NO_LIMITS, Limits
 
 Zone = Literal["operational", "analytics"]
 Epoch = Literal["", "year", "quarter", "month"]
+#: A text in every language of ``schemas.legal.LANGUAGES``.
+Text = Mapping[str, str]
 
 #: What can have a pseudonym, and the field of the views that identifies it.
 ENTITIES = {"metering_point": "metering_point_id", "usage_site": "site_id", "customer": "customer_id"}
@@ -93,7 +95,7 @@ class Dataset:
         name: ``operational.readings``, ``analytics.daily`` …; zone and table joined by a dot.
         zone: which of the two roots holds it.
         view: the view of ``schemas.views.VIEWS`` that it selects from.
-        audience: roles that may read it.
+        audience: roles that may read it, or the one recipient whose it is.
         purposes: purposes for which they may.
         domain: pseudonymisation domain; empty where nothing is pseudonymised.
         epoch: period after which its pseudonyms change.
@@ -115,15 +117,67 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class Controller:
+    """Who answers for the processing.
+
+    Attributes:
+        name: of the company.
+        contact: where data subjects turn to.
+        business_id: of the company, or empty.
+    """
+
+    name: str
+    contact: str
+    business_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What data is processed for.
+
+    Attributes:
+        legal_basis: one of ``schemas.legal.LEGAL_BASES``.
+        ground: which law, task or interest; may be empty where the basis needs none.
+        origin: ``statement`` where the privacy statement names it, ``company`` where the company adds it.
+        description: what is done.
+        classes: field classes that it needs.
+    """
+
+    legal_basis: str
+    ground: Text
+    origin: str
+    description: Text
+    classes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Somebody outside the company who is given data.
+
+    Attributes:
+        kind: one of ``schemas.legal.RECIPIENT_KINDS``.
+        description: who, and what for.
+    """
+
+    kind: str
+    description: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole policy, compiled.
 
     Attributes:
-        digest: SHA-256 of the policy's normalised content, hex; limits do not count, since they change no row.
+        digest: SHA-256 of what the policy says of rows, hex; of who may read them, why and how long, nothing counts.
         datasets: by name.
         roles: role to description.
-        purposes: purpose to its legal basis.
+        purposes: by name.
         grants: user or ``@group`` of the operating system to roles; ``*`` is everybody.
+        controller: who answers for the processing.
+        recipients: by name.
+        sources: feed in use (``readings``, or of ``schemas.reference``) to what it is.
+        classes: field of the views to its class, where the policy says it.
+        domains: pseudonymisation domain to its audience.
         limits: what makes a run warn, or stop.
         resolution: attribute of customers (``schemas.registers``) to the feeds that are heard, the first wins; without
             an entry the customers' own feed alone.
@@ -131,9 +185,14 @@ class Plan:
 
     digest: str
     datasets: Mapping[str, Dataset]
-    roles: Mapping[str, str]
-    purposes: Mapping[str, str]
+    roles: Mapping[str, Text]
+    purposes: Mapping[str, Purpose]
     grants: Mapping[str, frozenset[str]]
+    controller: Controller
+    recipients: Mapping[str, Recipient] = field(default_factory=dict)
+    sources: Mapping[str, Text] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
     resolution: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.parquet import DataFile, write_data_file
 from schemas.views import VIEWS
-from transforms.plan import Column, Dataset, Keep, Plan, Pseudonymise
+from transforms.plan import Column, Controller, Dataset, Keep, Plan, Pseudonymise, Purpose
 
 DAY = (date(2026, 3, 29) - date(1970, 1, 1)).days  # clocks go forward in Finland: 92 quarter-hours
 CELL = f"{DAY}/00000"
@@ -65,11 +65,14 @@ CUSTOMERS = dataset(
     keep("customers", "customer_id", "kind", "language"),
 )
 
+PURPOSE = Purpose("contract", {}, "statement", {}, frozenset())
+
 PLAN = Plan(
     digest="0" * 64,
     datasets={item.name: item for item in (OPERATIONAL, ANALYTICS, DAILY, CUSTOMERS)},
-    roles={role: role for role in ("metering_operations", "analyst", "customer_service")},
-    purposes=dict.fromkeys(("operations", "load_research", "product_development", "customer_care"), "contract"),
+    controller=Controller("A company", "somebody"),
+    roles={role: {} for role in ("metering_operations", "analyst", "customer_service")},
+    purposes=dict.fromkeys(("operations", "load_research", "product_development", "customer_care"), PURPOSE),
     grants={
         "*": frozenset({"analyst"}),
         "mari": frozenset({"metering_operations"}),

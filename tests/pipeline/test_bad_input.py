@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from privacy_support import PROGRAM, make_fleet, run, snapshots_of, stray_files
 
 from pipeline.iceberg import current_files
@@ -401,3 +402,11 @@ def test_operational_files_are_their_owners_alone(faulty, tmp_path):
     shared = [analytics, *analytics.rglob("*")]
     assert {oct(path.stat().st_mode & 0o777) for path in shared if path.is_dir()} == {"0o755"}
     assert {oct(path.stat().st_mode & 0o777) for path in shared if path.is_file()} == {"0o644"}
+
+
+def test_a_feed_that_the_policy_does_not_list_is_refused(retailer, tmp_path):
+    document = yaml.safe_load(DEFAULT_POLICY.read_text(encoding="utf-8"))
+    del document["sources"]["contracts"]
+    policy = write(tmp_path / "policy.yaml", yaml.safe_dump(document, sort_keys=False))
+    done = retailer.ingest(lake=tmp_path / "lake", policy=policy)
+    assert_refused(done, "contracts.parquet", "the policy has no source contracts", "list it there")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from schemas.legal import LANGUAGES, LEGAL_BASES, NEED_A_GROUND, RECIPIENT_KINDS
 from schemas.views import FIELD_CLASSES, VIEWS
 from transforms.plan import Band, Keep, Plan, PostalPrefix, Pseudonymise
 from transforms.policy import STATE_FIELDS, compile_plan
@@ -24,7 +25,7 @@ def plan() -> Plan:
 
 def test_the_schema_is_one_and_knows_the_field_classes():
     Draft202012Validator.check_schema(SCHEMA)
-    assert tuple(SCHEMA["properties"]["classes"]["additionalProperties"]["enum"]) == FIELD_CLASSES
+    assert tuple(SCHEMA["$defs"]["class"]["enum"]) == FIELD_CLASSES
 
 
 def test_every_schema_that_can_refuse_says_what_it_expects():
@@ -96,4 +97,13 @@ def test_every_dataset_can_be_read_and_every_name_is_used(plan):
     assert all(dataset.audience & granted for dataset in plan.datasets.values())
     assert set(plan.roles) == set().union(*(dataset.audience for dataset in plan.datasets.values()))
     assert set(plan.purposes) == set().union(*(dataset.purposes for dataset in plan.datasets.values()))
-    assert all("GDPR Art. 6(1)" in basis for basis in plan.purposes.values())
+    assert {purpose.legal_basis for purpose in plan.purposes.values()} <= LEGAL_BASES.keys()
+
+
+def test_lists_in_the_schema_are_those_of_the_law_and_of_the_fields():
+    purpose = SCHEMA["properties"]["purposes"]["additionalProperties"]["properties"]
+    recipient = SCHEMA["properties"]["recipients"]["additionalProperties"]["properties"]
+    assert purpose["legal_basis"]["enum"] == list(LEGAL_BASES)
+    assert set(NEED_A_GROUND) <= LEGAL_BASES.keys()
+    assert recipient["kind"]["enum"] == list(RECIPIENT_KINDS)
+    assert set(SCHEMA["$defs"]["text"]["else"]["required"]) == set(LANGUAGES)

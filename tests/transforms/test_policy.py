@@ -9,11 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.legal import NEED_A_GROUND
+from schemas.registers import REGISTERS
 from schemas.views import VIEW_KINDS, VIEWS
 from transforms.plan import ENTITIES, Band, Column, Mask, PostalPrefix, Pseudonymise, Round, Year
-from transforms.policy import STATE_FIELDS, PolicyError, compile_plan, digest_policy, suggest_name
+from transforms.policy import STATE_FIELDS, compile_plan, digest_policy
+from transforms.policy_errors import PolicyError, suggest_name
 
 SENSITIVE = {"direct_identifier", "identity_code", "contact", "location"}
+
+
+def make_purpose(classes, basis="contract", **more):
+    purpose = {"legal_basis": basis, "origin": "statement", "description": "d", "classes": ["usage", *classes]}
+    return purpose | more
 
 
 def make_document(**datasets):
@@ -27,9 +35,11 @@ def make_document(**datasets):
         "version": 1,
         "roles": {"metering": "keeps meter data", "analyst": "studies", "designer": "designs"},
         "purposes": {
-            "metering": {"legal_basis": "law", "description": "d"},
-            "research": {"legal_basis": "interest", "description": "d"},
+            "metering": make_purpose(["direct_identifier"]),
+            "research": make_purpose(["quasi_identifier", "location"]),
         },
+        "controller": {"name": "A company", "contact": "somebody"},
+        "sources": {"readings": "meters", "customers": "they", **dict.fromkeys(REGISTERS, "it")},
         "grants": {"*": [], "@studies": ["analyst"]},
         "domains": {"study": ["analyst"]},
         "datasets": {"operational.readings": state}
@@ -85,8 +95,18 @@ def test_the_digest_ignores_the_order_of_sections_and_notices_every_value():
     document = make_document()
     assert digest_policy(dict(reversed(document.items()))) == digest_policy(document)
     changed = deepcopy(document)
-    changed["grants"]["*"] = ["analyst"]
+    changed["datasets"]["operational.readings"]["fields"]["tariff"] = "keep"
     assert digest_policy(changed) != digest_policy(document)
+
+
+def test_the_digest_ignores_what_changes_no_row():
+    document = make_document(analytics__study=make_study({"product": "keep"}))
+    changed = deepcopy(document)
+    changed["grants"]["*"] = ["analyst"]
+    changed["roles"]["analyst"] = {"fi": "tutkii", "en": "examines"}
+    changed["purposes"]["research"]["classes"] = []
+    changed["datasets"]["analytics.study"] |= {"audience": ["designer"], "retention": "1 day", "purposes": ["metering"]}
+    assert digest_policy(changed) == digest_policy(document)
 
 
 def test_every_rule_compiles_to_its_column():
@@ -132,7 +152,10 @@ def test_retention_in_days_is_never_short(retention, days):
 def test_a_plan_is_frozen_and_travels_to_workers():
     plan = compile_plan(make_document())
     assert pickle.loads(pickle.dumps(plan)) == plan  # noqa: S301 - what was pickled a moment ago
-    assert plan.purposes == {"metering": "law", "research": "interest"}
+    assert {name: purpose.legal_basis for name, purpose in plan.purposes.items()} == {
+        "metering": "contract",
+        "research": "contract",
+    }
     assert plan.grants == {"*": frozenset(), "@studies": frozenset({"analyst"})}
     with pytest.raises(FrozenInstanceError):
         plan.digest = ""
@@ -194,7 +217,7 @@ def test_refuses_with_place_and_remedy(fields, more, path, words):
 def test_unknown_roles_are_refused_everywhere(section):
     document = make_document()
     document[section]["study"] = ["analist"]
-    with pytest.raises(PolicyError, match="no role 'analist'") as caught:
+    with pytest.raises(PolicyError, match=r"no role (or recipient )?'analist'") as caught:
         compile_plan(document)
     assert caught.value.path == (section, "study")
     assert caught.value.remedy == "did you mean 'analyst'?"
@@ -254,3 +277,75 @@ def test_a_policy_without_the_state_table_is_refused():
 def test_a_name_like_no_other_is_answered_with_what_there_is():
     assert suggest_name("zzz", ["b", "a"]) == "there are: a, b"
     assert suggest_name("zzz", []) == "there are: none"
+
+
+def test_a_column_that_a_purpose_does_not_need_is_refused():
+    document = make_document(operational__study=make_study({"product": "keep", "fuse_a": "keep"}))
+    assert compile_plan(document).datasets["operational.study"]
+    document["datasets"]["operational.study"]["purposes"] = ["research", "metering"]
+    with pytest.raises(PolicyError, match="the purpose metering needs no quasi_identifier") as caught:
+        compile_plan(document)
+    assert "/".join(caught.value.path) == "datasets/operational.study/fields/fuse_a"
+
+
+def test_a_pseudonym_needs_no_purpose_and_what_is_generalised_needs_one_for_that():
+    fields = {"customer": {"from": "customer_id", "pseudonymise": "customer"}}
+    document = make_document(analytics__study=make_study(fields, domain="study"))
+    document["purposes"]["research"]["classes"] = []
+    assert compile_plan(document)
+    document["datasets"]["analytics.study"]["fields"]["area"] = {
+        "from": "postal_code",
+        "generalise": {"postal_prefix": 1},
+    }
+    with pytest.raises(PolicyError, match="needs no quasi_identifier"):
+        compile_plan(document)
+
+
+@pytest.mark.parametrize("basis", NEED_A_GROUND)
+def test_a_basis_that_says_nothing_alone_needs_its_ground(basis):
+    document = make_document()
+    document["purposes"]["research"] = make_purpose([], basis)
+    with pytest.raises(PolicyError, match="without a ground"):
+        compile_plan(document)
+    document["purposes"]["research"]["ground"] = {"fi": "laki", "en": "the law"}
+    assert compile_plan(document).purposes["research"].ground == {"fi": "laki", "en": "the law"}
+
+
+def test_a_recipient_shares_neither_dataset_nor_domain():
+    document = make_document(operational__study=make_study({"product": "keep"}, audience=["builder"]))
+    document["recipients"] = {"builder": {"kind": "subcontractor", "description": "builds"}}
+    assert compile_plan(document).recipients["builder"].kind == "subcontractor"
+    shared = deepcopy(document)
+    shared["datasets"]["operational.study"]["audience"] = ["builder", "analyst"]
+    with pytest.raises(PolicyError, match="shares this"):
+        compile_plan(shared)
+    document["domains"]["study"] = ["builder", "analyst"]
+    with pytest.raises(PolicyError, match="shares this"):
+        compile_plan(document)
+
+
+def test_a_recipient_is_no_role():
+    document = make_document()
+    document["recipients"] = {"analyst": {"kind": "partner", "description": "d"}}
+    with pytest.raises(PolicyError, match="analyst is a role"):
+        compile_plan(document)
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [({"readings": "m", "gossip": "g"}, "no feed 'gossip'"), ({"sites": "s"}, "readings is missing")],
+)
+def test_sources_are_feeds_and_meters_among_them(sources, words):
+    document = make_document()
+    document["sources"] = sources
+    with pytest.raises(PolicyError, match=words):
+        compile_plan(document)
+
+
+def test_a_feed_that_is_no_source_is_not_heard():
+    document = make_document()
+    document["resolution"] = {"phone": ["customers", "campaign"]}
+    assert compile_plan(document)
+    del document["sources"]["campaign"]
+    with pytest.raises(PolicyError, match="campaign is not among the sources"):
+        compile_plan(document)
