@@ -1,26 +1,58 @@
-"""``meterveil policy``: what a policy says."""
+"""``meterveil policy``: what a policy says, why, and what another one would change."""
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import Parser, add_json, print_rows
+from pipeline.commands.shared import EPILOG, Parser, add_json, print_rows
+from pipeline.errors import MeterveilError
 
 
 def describe(commands: Any) -> None:
-    """Describe the command and its options."""
-    command = commands.add_parser("policy", help="check a policy")
+    """Describe the command, its actions and their options."""
+    command = commands.add_parser("policy", help="check a policy, show who sees what and why, make its notice")
     actions = command.add_subparsers(required=True, metavar="ACTION", parser_class=Parser)
-    check = actions.add_parser("check", help="validate a policy file and list its datasets")
-    check.add_argument("--policy", type=Path, help="policy file (default: the one that comes with meterveil)")
-    add_json(check)
-    check.set_defaults(run=_check_policy, parser=check)
+    check = actions.add_parser(
+        "check",
+        help="validate a policy, list its datasets and what is probably not meant",
+        description="Validates a policy: what would protect nobody does not compile. Lists its datasets, and what is "
+        "allowed and yet probably not meant.",
+        epilog=EPILOG,
+    )
+    check.add_argument("--strict", action="store_true", help="fail if anything is found")
+    _finish(check, _check)
+    matrix = actions.add_parser("matrix", help="who sees which field, in which form")
+    matrix.add_argument("--html", type=Path, metavar="FILE", help="write a page instead")
+    _finish(matrix, _show_matrix)
+    explain = actions.add_parser("explain", help="why a role or recipient sees a field, or why not")
+    explain.add_argument("audience", metavar="ROLE", help="a role, or a recipient")
+    explain.add_argument("field", metavar="FIELD", help="a field of the views")
+    _finish(explain, _explain)
+    diff = actions.add_parser("diff", help="who gains and who loses what by another policy")
+    diff.add_argument("old", type=Path, metavar="OLD", help="policy file")
+    diff.add_argument("new", type=Path, metavar="NEW", help="policy file")
+    add_json(diff)
+    diff.set_defaults(run=_diff, parser=diff)
 
 
-def _check_policy(arguments: argparse.Namespace) -> None:
+def _finish(command: argparse.ArgumentParser, run: Any) -> None:
+    command.add_argument("--policy", type=Path, help="policy file (default: the one that comes with meterveil)")
+    add_json(command)
+    command.set_defaults(run=run, parser=command)
+
+
+def _load(path: Path | None) -> Any:
     from pipeline.policy_file import DEFAULT_POLICY, load_policy
 
-    plan = load_policy(arguments.policy or DEFAULT_POLICY)
+    return load_policy(path or DEFAULT_POLICY)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from transforms.policy_lints import find_lints
+
+    plan = _load(arguments.policy)
     rows = [
         {
             "dataset": name,
@@ -32,4 +64,68 @@ def _check_policy(arguments: argparse.Namespace) -> None:
         }
         for name, dataset in plan.datasets.items()
     ]
-    print_rows(rows, as_json=arguments.json)
+    lints = [asdict(lint) for lint in find_lints(plan)]
+    if arguments.json:
+        print(json.dumps({"datasets": rows, "lints": lints}, indent=2))
+    else:
+        print_rows(rows, as_json=False)
+        if lints:
+            print_rows(lints, as_json=False)
+    if lints and arguments.strict:
+        raise MeterveilError(
+            f"{len(lints)} things that are probably not meant",
+            where="policy",
+            remedy="see the list, or leave --strict out",
+        )
+
+
+def _show_matrix(arguments: argparse.Namespace) -> None:
+    from pipeline.policy_pages import make_matrix, write_matrix_page
+
+    plan = _load(arguments.policy)
+    if arguments.html:
+        write_matrix_page(plan, arguments.html)
+        print(f"{arguments.html}: who sees which field")
+    else:
+        print_rows(make_matrix(plan), as_json=arguments.json)
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from transforms.policy_errors import PolicyError
+    from transforms.policy_explain import explain_field
+
+    try:
+        found = explain_field(_load(arguments.policy), arguments.audience, arguments.field)
+    except PolicyError as error:
+        raise MeterveilError(error.problem, where="policy explain", remedy=error.remedy) from None
+    if arguments.json:
+        print(json.dumps(asdict(found), indent=2))
+        return
+    rows = [
+        {
+            "dataset": reason.access.dataset,
+            "column": reason.access.column,
+            "form": reason.access.form,
+            "purpose": reason.purpose,
+            "legal basis": reason.legal_basis,
+            "granted to": ", ".join(reason.granted_to),
+        }
+        for reason in found.reasons
+    ]
+    if rows:
+        print(f"{found.audience} sees {found.field}:")
+        print_rows(rows, as_json=False)
+    else:
+        print(f"{found.audience} does not see {found.field}: no dataset for it has that field. It would take:")
+        print("\n".join(f"  {line}" for line in found.needed))
+    print(f"Others who see it: {', '.join(found.others) or 'nobody'}")
+
+
+def _diff(arguments: argparse.Namespace) -> None:
+    from transforms.policy_diff import compare_policies
+
+    changes = [asdict(change) for change in compare_policies(_load(arguments.old), _load(arguments.new))]
+    if changes or arguments.json:
+        print_rows(changes, as_json=arguments.json)
+    else:
+        print("nobody gains or loses anything")

@@ -77,7 +77,7 @@ class Stage:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, folder: Path) -> "Stage":  # noqa: C901 - a function for every way to begin
+    def build(cls, folder: Path) -> "Stage":
         """Make the fleet: two days with every fault, corrections of the first, another reference."""
         stage = cls(folder)
         options = FleetOptions(points=300, days=2, start=date(2026, 3, 28), format="parquet", file_points=100)

@@ -1,0 +1,90 @@
+"""What is allowed in a policy and yet probably not meant: one line each, with what to do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from schemas.views import FIELD_CLASSES, VIEW_KINDS
+from transforms.grants import list_access
+from transforms.plan import Dataset, Plan
+
+#: So many quasi-identifiers in one analytics dataset single people out, if nothing counts how many share them.
+_FEW_TOGETHER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """One finding.
+
+    Attributes:
+        code: what kind it is.
+        place: keys from the root of the policy, joined by a slash.
+        problem: what is there.
+        remedy: what to do.
+    """
+
+    code: str
+    place: str
+    problem: str
+    remedy: str
+
+
+def find_lints(plan: Plan) -> list[Lint]:
+    """Look a policy over.
+
+    ``unread``: nobody is granted any role of a dataset's audience. ``unused``: a role, recipient, purpose, domain or
+    class that no dataset needs. ``retention``: rows that are kept for ever. ``fine``: quasi-identifiers that together
+    single people out.
+    """
+    return [*_find_unread(plan), *_find_unused(plan), *_find_kept_for_ever(plan), *_find_fine(plan)]
+
+
+def _find_unread(plan: Plan) -> Iterator[Lint]:
+    granted = frozenset().union(*plan.grants.values()) | plan.recipients.keys()
+    for name, dataset in plan.datasets.items():
+        if not dataset.audience & granted:
+            roles = ", ".join(sorted(dataset.audience))
+            yield Lint("unread", f"datasets/{name}", f"nobody is granted {roles}", "grant it, or drop the dataset")
+
+
+def _find_unused(plan: Plan) -> Iterator[Lint]:
+    datasets = plan.datasets.values()
+    read = frozenset().union(*(dataset.audience for dataset in datasets))
+    meant = frozenset().union(*(dataset.purposes for dataset in datasets))
+    domains = {dataset.domain for dataset in datasets}
+    for section, names, used in (
+        ("roles", plan.roles, read),
+        ("recipients", plan.recipients, read),
+        ("purposes", plan.purposes, meant),
+        ("domains", plan.domains, domains),
+    ):
+        for name in names:
+            if name not in used:
+                yield Lint("unused", f"{section}/{name}", "no dataset needs it", "give it a dataset, or take it out")
+    access = list_access(plan)
+    for name, purpose in plan.purposes.items():
+        shown = {row.shown for row in access if name in row.purposes}
+        for field_class in sorted(purpose.classes - shown, key=FIELD_CLASSES.index) if name in meant else ():
+            problem = f"no dataset for it shows any {field_class}"
+            yield Lint("unused", f"purposes/{name}/classes", problem, "take the class out: it needs less than it says")
+
+
+def _find_kept_for_ever(plan: Plan) -> Iterator[Lint]:
+    for name, dataset in plan.datasets.items():
+        # What is of customers goes with the reference; a run's record has the digests of files that are there.
+        if dataset.retention_days is None and VIEW_KINDS[dataset.view] != "entity" and dataset.view != "runs":
+            yield Lint("retention", f"datasets/{name}", "its rows are kept for ever", "say how long: retention")
+
+
+def _find_fine(plan: Plan) -> Iterator[Lint]:
+    for name, dataset in plan.datasets.items():
+        fine = list(_quasi_identifiers(plan, dataset))
+        if dataset.zone == "analytics" and len(fine) > _FEW_TOGETHER:
+            problem = f"{', '.join(fine)} together may single people out"
+            yield Lint("fine", f"datasets/{name}", problem, "drop some, or make them coarser")
+
+
+def _quasi_identifiers(plan: Plan, dataset: Dataset) -> Iterator[str]:
+    audience = min(dataset.audience)
+    for row in list_access(plan):
+        if row.dataset == dataset.name and row.audience == audience and row.shown == "quasi_identifier":
+            yield row.column
