@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.commands.shared import EPILOG, Parser, add_json, print_rows
 from pipeline.errors import MeterveilError
+from schemas.legal import LANGUAGES
 
 
 def describe(commands: Any) -> None:
@@ -30,6 +31,13 @@ def describe(commands: Any) -> None:
     explain.add_argument("audience", metavar="ROLE", help="a role, or a recipient")
     explain.add_argument("field", metavar="FIELD", help="a field of the views")
     _finish(explain, _explain)
+    for name, what in (("notice", "the privacy notice"), ("record", "the record of processing activities (Art. 30)")):
+        document = actions.add_parser(name, help=f"make {what} from a policy")
+        document.add_argument("--language", choices=LANGUAGES, default="fi", help="language of the document (fi)")
+        document.add_argument("--format", choices=("markdown", "html"), default="markdown", help="(markdown)")
+        document.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
+        document.add_argument("--policy", type=Path, help="policy file (default: the one that comes with meterveil)")
+        document.set_defaults(run=_write_document, parser=document, document=name)
     diff = actions.add_parser("diff", help="who gains and who loses what by another policy")
     diff.add_argument("old", type=Path, metavar="OLD", help="policy file")
     diff.add_argument("new", type=Path, metavar="NEW", help="policy file")
@@ -119,6 +127,19 @@ def _explain(arguments: argparse.Namespace) -> None:
         print(f"{found.audience} does not see {found.field}: no dataset for it has that field. It would take:")
         print("\n".join(f"  {line}" for line in found.needed))
     print(f"Others who see it: {', '.join(found.others) or 'nobody'}")
+
+
+def _write_document(arguments: argparse.Namespace) -> None:
+    from pipeline.documents import write_markdown, write_page
+    from transforms.notice import make_notice, make_record
+
+    make = {"notice": make_notice, "record": make_record}[arguments.document]
+    document = make(_load(arguments.policy), arguments.language)
+    text = (write_page if arguments.format == "html" else write_markdown)(document)
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        arguments.out.write_text(text, encoding="utf-8")
 
 
 def _diff(arguments: argparse.Namespace) -> None:

@@ -75,3 +75,14 @@ def test_diff_says_who_loses_what(other):
         (who, "loses", "analytics.daily.peak_kw") for who in ("analyst", "product_development")
     }
     assert b"nobody gains or loses" in run("policy", "diff", other, other).out
+
+
+@pytest.mark.parametrize(
+    ("document", "title"), [("notice", "Privacy notice"), ("record", "Record of processing activities")]
+)
+def test_documents_are_printed_or_written(document, title, tmp_path):
+    printed = run("policy", document, "--language", "en")
+    assert printed.out.decode().startswith(f"# {title}\n")
+    page = tmp_path / "page.html"
+    assert run("policy", document, "--language", "en", "--format", "html", "--out", page).code == 0
+    assert f"<h1>{title}</h1>" in page.read_text(encoding="utf-8")

@@ -1,0 +1,77 @@
+"""What fields, classes and legal bases are called in the privacy notice, and its fixed texts, in every language."""
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+_NOTICE: dict[str, Any] = yaml.safe_load((files("schemas") / "notice.yaml").read_text(encoding="utf-8"))
+#: Headings, fixed texts and heads of tables: name to language to text.
+TITLES: dict[str, dict[str, str]] = _NOTICE["titles"]
+TEXTS: dict[str, dict[str, str]] = _NOTICE["texts"]
+#: Rights of data subjects, by language.
+RIGHTS: dict[str, list[str]] = _NOTICE["rights"]
+
+#: Field class to its name.
+CLASS_WORDS = {
+    "direct_identifier": {"fi": "Tunnistetiedot", "en": "Identifying data"},
+    "identity_code": {"fi": "Henkilö- ja yritystunnukset", "en": "Identity codes"},
+    "contact": {"fi": "Yhteystiedot", "en": "Contact details"},
+    "location": {"fi": "Käyttöpaikan sijainti", "en": "Location of the usage site"},
+    "quasi_identifier": {"fi": "Taustatiedot", "en": "Background data"},
+    "usage": {"fi": "Energiankulutus", "en": "Energy consumption"},
+    "financial": {"fi": "Sopimus- ja maksutiedot", "en": "Contract and payment data"},
+}
+
+#: Field of the views to what it is called; technical fields are not told one by one.
+FIELD_WORDS = {
+    "metering_point_id": {"fi": "mittauspisteen tunnus", "en": "metering point"},
+    "site_id": {"fi": "käyttöpaikan tunnus", "en": "usage site"},
+    "customer_id": {"fi": "asiakasnumero", "en": "customer number"},
+    "contract_id": {"fi": "sopimusnumero", "en": "contract number"},
+    "name": {"fi": "nimi", "en": "name"},
+    "information_restriction": {"fi": "turvakielto", "en": "non-disclosure for personal safety"},
+    "deceased_on": {"fi": "kuolinpäivä", "en": "date of death"},
+    "file_name": {"fi": "vastaanotetun tiedoston nimi", "en": "name of a file that was received"},
+    "identity_code": {"fi": "henkilötunnus", "en": "personal identity code"},
+    "business_id": {"fi": "Y-tunnus", "en": "business id"},
+    "phone": {"fi": "puhelinnumero", "en": "telephone number"},
+    "email": {"fi": "sähköpostiosoite", "en": "e-mail address"},
+    "postal_address": {"fi": "postiosoite", "en": "postal address"},
+    "site_address": {"fi": "käyttöpaikan osoite", "en": "address of the usage site"},
+    "postal_code": {"fi": "postinumero", "en": "postal code"},
+    "municipality": {"fi": "kunta", "en": "municipality"},
+    "grid_area": {"fi": "verkkoalue", "en": "grid area"},
+    "kind": {"fi": "henkilö vai yritys", "en": "person or company"},
+    "language": {"fi": "asiointikieli", "en": "language of service"},
+    "building_type": {"fi": "rakennustyyppi", "en": "building type"},
+    "heating": {"fi": "lämmitystapa", "en": "heating"},
+    "fuse_a": {"fi": "pääsulakkeen koko", "en": "size of the main fuse"},
+    "energy": {"fi": "energiamäärä aikaväleittäin tai vuorokausittain", "en": "energy by interval or day"},
+    "energy_before": {"fi": "vuorokauden energia ennen korjausta", "en": "energy of a day before a correction"},
+    "energy_after": {"fi": "vuorokauden energia korjauksen jälkeen", "en": "energy of a day after a correction"},
+    "peak_kw": {"fi": "huipputeho", "en": "peak demand"},
+    "base_kw": {"fi": "pohjateho", "en": "base load"},
+    "night_share": {"fi": "yökäytön osuus", "en": "share of night use"},
+    "load_factor": {"fi": "kuormituskerroin", "en": "load factor"},
+    "tariff": {"fi": "tariffi", "en": "tariff"},
+}
+
+#: Legal basis to its name.
+BASIS_WORDS = {
+    "consent": {"fi": "suostumus", "en": "consent"},
+    "contract": {"fi": "sopimus", "en": "contract"},
+    "legal_obligation": {"fi": "lakisääteinen velvoite", "en": "legal obligation"},
+    "vital_interests": {"fi": "elintärkeä etu", "en": "vital interests"},
+    "public_task": {"fi": "yleistä etua koskeva tehtävä", "en": "public task"},
+    "legitimate_interests": {"fi": "oikeutettu etu", "en": "legitimate interests"},
+}
+
+#: Kind of recipient to its name.
+KIND_WORDS = {
+    "partner": {"fi": "yhteistyökumppani", "en": "partner"},
+    "subsidiary": {"fi": "tytäryhtiö", "en": "subsidiary"},
+    "service_provider": {"fi": "palveluntuottaja", "en": "service provider"},
+    "subcontractor": {"fi": "alihankkija", "en": "subcontractor"},
+    "authority": {"fi": "viranomainen", "en": "authority"},
+}
