@@ -35,7 +35,7 @@ from history_oracle import (
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from whole_job import DATA_TABLES, assert_same_rows, ingest, make_keys
+from whole_job import DATA_TABLES, assert_same_rows, ingest, make_keys, query
 
 from pipeline.begin import RunRequest
 from pipeline.lake import open_lake
@@ -111,11 +111,12 @@ WRITTEN = {
 }
 
 
-def fix_of(mend: Mend, told: Told) -> Fix:
-    """Say a mend as a user does: what is said of single readings by their places."""
+def fix_of(mend: Mend, lake: Path, told: Told) -> Fix:
+    """Say a mend as a user does: what is said of single readings by their places, as they are listed."""
     written = {WRITTEN[name][0]: WRITTEN[name][1](value) for name, value in mend.said.items()}
-    places = told.choose(mend) if written else []
-    rows = [{"file_digest": digest, "row": row, "position": 0, **written} for digest, row in places]
+    listed = query(lake, "operational.quarantine_readings", "SELECT file_digest, row, position FROM t")
+    tried = [] if not written else [place for place in listed if (place[0], place[1] + place[2]) in told.choose(mend)]
+    rows = [dict(zip(("file_digest", "row", "position"), place, strict=True)) | written for place in tried]
     return Fix(mend.point, {WORD: mend.word} if mend.word else {}, pa.Table.from_pylist(rows, CORRECTION_SCHEMA))
 
 
@@ -170,7 +171,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.told.aside)
     @rule(mend=mends)
     def release(self, mend) -> None:
-        before, fix = merge(self.told.taken), fix_of(mend, self.told)
+        before, fix = merge(self.told.taken), fix_of(mend, self.lake, self.told)
         with patch("os.fsync"):
             record = run_release(
                 ReleaseRequest(self.lake, RunRequest(**self.keys, threads=2), Chosen(reason=mend.reason), fix)
