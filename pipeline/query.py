@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -71,10 +72,11 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
     outcome, rows = "refused", 0
     try:
         granted = authorise(plan, user, role, purpose)
-        tables = _find_tables(sql, granted, lake.settings.time_zone)
-        outcome = "failed"
-        instant = find_instant(lake, plan.datasets.values(), as_of) if as_of else None
-        result = _fetch(lake, {name: granted[name] for name in tables}, sql, instant)
+        with _connect_twice(lake.settings.time_zone) as (empty, full):
+            tables = _find_tables(empty, sql, granted)
+            outcome = "failed"
+            instant = find_instant(lake, plan.datasets.values(), as_of) if as_of else None
+            result = _fetch(full, lake, {name: granted[name] for name in tables}, sql, instant)
         outcome, rows = "done", result.num_rows
     finally:
         details: dict[str, str | int] = {
@@ -87,52 +89,67 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
     return result
 
 
-def _find_tables(sql: str, granted: Mapping[str, Dataset], time_zone: str) -> tuple[str, ...]:
+def _find_tables(connection: duckdb.DuckDBPyConnection, sql: str, granted: Mapping[str, Dataset]) -> tuple[str, ...]:
     """Check that the SQL is one SELECT over granted tables, by binding it to empty ones; give those that it needs."""
-    with _connect(time_zone) as connection:
-        for dataset in granted.values():
-            _create_empty_table(connection, dataset)
-        _lock(connection, [])
-        statements = connection.extract_statements(sql)
-        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            raise MeterveilError(
-                "a query is one SELECT statement", where="query", remedy="nothing else can be run here"
-            )
-        try:
-            connection.execute(f"EXPLAIN {sql}")
-        except duckdb.CatalogException as error:
-            if not (strange := _MISSING_TABLE.search(str(error))):
-                raise
-            raise MeterveilError(
-                f"{strange[1]}: not among the tables that this role may read for this purpose",
-                where="query",
-                remedy=f"readable, by these names: {', '.join(sorted(granted))}",
-            ) from None
-        return tuple(name for name in sorted(granted) if _is_needed(connection, granted[name], sql))
+    _lock(connection, [])
+    statements = connection.extract_statements(sql)
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise MeterveilError("a query is one SELECT statement", where="query", remedy="nothing else can be run here")
+    named: list[str] = []
+    with suppress(duckdb.BinderException):  # it can't tell of some queries as long as their tables are not there
+        named = sorted(connection.get_table_names(sql, qualified=True) & granted.keys())
+    for name in named:
+        _create_empty_table(connection, granted[name])
+    if _binds(connection, sql):
+        return tuple(named)
+    # It is wrong, or names a table in a way of its own.
+    for name in granted.keys() - named:
+        _create_empty_table(connection, granted[name])
+    try:
+        connection.execute(f"EXPLAIN {sql}")
+    except duckdb.CatalogException as error:
+        if not (strange := _MISSING_TABLE.search(str(error))):
+            raise
+        raise MeterveilError(
+            f"{strange[1]}: not among the tables that this role may read for this purpose",
+            where="query",
+            remedy=f"readable, by these names: {', '.join(sorted(granted))}",
+        ) from None
+    return tuple(name for name in sorted(granted) if _is_needed(connection, granted[name], sql))
+
+
+def _binds(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    """Tell whether a query is right, with the tables that there are."""
+    try:
+        connection.execute(f"EXPLAIN {sql}")
+    except duckdb.Error:
+        return False
+    return True
 
 
 def _is_needed(connection: duckdb.DuckDBPyConnection, dataset: Dataset, sql: str) -> bool:
     """Tell whether a query can't be bound without a table: however its name is hidden, and whatever its alias."""
     connection.execute(f"DROP TABLE {dataset.name}")
-    try:
-        connection.execute(f"EXPLAIN {sql}")
-    except duckdb.Error:
-        return True
-    finally:
-        _create_empty_table(connection, dataset)
-    return False
+    needed = not _binds(connection, sql)
+    _create_empty_table(connection, dataset)
+    return needed
 
 
-def _fetch(lake: Lake, datasets: Mapping[str, Dataset], sql: str, instant: datetime | None) -> pa.Table:
+def _fetch(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    datasets: Mapping[str, Dataset],
+    sql: str,
+    instant: datetime | None,
+) -> pa.Table:
     files = _list_files(lake, datasets) if instant is None else _list_files_at(lake, datasets, instant)
-    with _connect(lake.settings.time_zone) as connection:
-        for name, dataset in datasets.items():
-            if files[name]:
-                _create_view(connection, dataset, files[name])
-            else:
-                _create_empty_table(connection, dataset)
-        _lock(connection, [path for paths in files.values() for path in paths])
-        return connection.sql(sql).to_arrow_table()
+    for name, dataset in datasets.items():
+        if files[name]:
+            _create_view(connection, dataset, files[name])
+        else:
+            _create_empty_table(connection, dataset)
+    _lock(connection, [path for paths in files.values() for path in paths])
+    return connection.sql(sql).to_arrow_table()
 
 
 def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
@@ -153,15 +170,35 @@ def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetim
 
 
 @contextmanager
-def _connect(time_zone: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty database in memory, and tell of its errors in one line without values."""
+def _connect_twice(time_zone: str) -> Iterator[list[duckdb.DuckDBPyConnection]]:
+    """Open two empty databases in memory, to look at a query and to run it, and tell of their errors without values.
+
+    What a database may reach can't be widened once it is locked, so one of them doesn't do. Opening one takes as long
+    as a small query, so they are opened at once, and closed at once.
+    """
+    with _database_errors(), ThreadPoolExecutor(2) as pool:
+        connections = list(pool.map(_connect, [time_zone] * 2))
+        try:
+            yield connections
+        finally:
+            list(pool.map(duckdb.DuckDBPyConnection.close, connections))
+
+
+def _connect(time_zone: str) -> duckdb.DuckDBPyConnection:
+    """Open an empty database in memory."""
     zones: tuple[Zone, ...] = ("operational", "analytics")
+    connection = duckdb.connect(":memory:", config=_CONFIG)
+    connection.execute(f"SET TimeZone = {_quote(time_zone)}")
+    for zone in zones:
+        connection.execute(f"CREATE SCHEMA {zone}")
+    return connection
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Tell of errors in one line without values."""
     try:
-        with duckdb.connect(":memory:", config=_CONFIG) as connection:
-            connection.execute(f"SET TimeZone = {_quote(time_zone)}")
-            for zone in zones:
-                connection.execute(f"CREATE SCHEMA {zone}")
-            yield connection
+        yield
     except UnicodeEncodeError as error:
         raise MeterveilError("this is no text in UTF-8", where="query") from error
     except duckdb.OutOfMemoryException as error:

@@ -155,6 +155,8 @@ def escapes(lake) -> list[str]:
         "SELECT * FROM query('FROM read_csv(''/etc/passwd'')')",
         "FROM '/etc/passwd'",
         f"FROM read_parquet({other_name})",
+        f"FROM read_parquet({own_name})",
+        f"FROM {own_name}",
         f"FROM read_blob({other_name})",
         f"FROM read_blob({catalog})",
         f"FROM sqlite_scan({catalog}, 'iceberg_tables')",
