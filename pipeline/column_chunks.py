@@ -2,8 +2,8 @@
 
 Most columns of a reading hold for a whole series: its point, contract, product, pseudonyms. A general writer repeats,
 hashes and counts each value 96 times a day; here a run is a few bytes. Values that are not in runs but repeat, as
-energy does, are indices of 8 or 16 bits, which need no packing. A chunk is a dictionary page, if it has one, and one
-data page (version 1). Source of the rules: parquet.thrift of Apache Parquet.
+energy does, are indices of 8 or 16 bits, which need no packing. A chunk is a dictionary page, if it has one, and data
+pages (version 1), of runs a single one. Source of the rules: parquet.thrift of Apache Parquet.
 """
 
 from dataclasses import dataclass
@@ -36,13 +36,10 @@ _PHYSICAL_TYPES = {
     pa.binary(16): 7,
     pa.uuid(): 7,
 }
-#: Statistics of encodings, by which readers know that a chunk is all in its dictionary.
-_COUNTED: list[Struct] = [
-    {1: i32(_DICTIONARY_PAGE), 2: i32(_PLAIN), 3: i32(1)},
-    {1: i32(_DATA_PAGE), 2: i32(_RLE_DICTIONARY), 3: i32(1)},
-]
 #: Values whose runs are at least so long on average are written as runs.
 _RUN = 8
+#: Rows of a page of values that are not in runs: who looks for one point passes over the others without unpacking them.
+_PAGE_ROWS = 1 << 15
 #: More distinct values than indices of 16 bits can tell apart are written plain.
 _MOST_INDICES = 1 << 16
 
@@ -78,17 +75,16 @@ def encode_chunk(kind: ColumnKind, values: pa.Array, offset: int) -> tuple[bytes
     if pa.types.is_run_end_encoded(values.type) and pa.types.is_boolean(values.type.value_type):
         values = repeat_runs(values)  # readers know no dictionary of booleans
     runs = _find_runs(values)
-    if runs is not None:
-        dictionary, content = _encode_runs(runs, kind)
-    else:
-        dictionary, content = _encode_rows(values, kind)
+    dictionary, contents = _encode_rows(values, kind) if runs is None else _encode_runs(runs, kind)
     encoding = _PLAIN if dictionary is None else _RLE_DICTIONARY
-    pages = []
+    head, pages = b"", []
     if dictionary is not None:
         of_page = {1: i32(len(dictionary)), 2: i32(_PLAIN)}
         pages.append(_make_page(_DICTIONARY_PAGE, encode_plain(dictionary), {7: struct(of_page)}))
-    of_page = {1: i32(len(values)), 2: i32(encoding), 3: i32(_RLE), 4: i32(_RLE)}
-    pages.append(_make_page(_DATA_PAGE, content, {5: struct(of_page)}))
+        head = pages[0][0]
+    for count, content in contents:
+        of_page = {1: i32(count), 2: i32(encoding), 3: i32(_RLE), 4: i32(_RLE)}
+        pages.append(_make_page(_DATA_PAGE, content, {5: struct(of_page)}))
     packed = b"".join(page for page, _ in pages)
     metadata: Struct = {
         1: i32(_physical_type(values.type)),
@@ -98,11 +94,18 @@ def encode_chunk(kind: ColumnKind, values: pa.Array, offset: int) -> tuple[bytes
         5: i64(len(values)),
         6: i64(sum(size for _, size in pages)),
         7: i64(len(packed)),
-        9: i64(offset + len(packed) - len(pages[-1][0])),
+        9: i64(offset + len(head)),
     }
     if dictionary is not None:
         metadata[11] = i64(offset)
-        metadata[13] = list_of(STRUCT, _COUNTED)
+        # By which readers know that a chunk is all in its dictionary.
+        metadata[13] = list_of(
+            STRUCT,
+            [
+                {1: i32(_DICTIONARY_PAGE), 2: i32(_PLAIN), 3: i32(1)},
+                {1: i32(_DATA_PAGE), 2: i32(_RLE_DICTIONARY), 3: i32(len(contents))},
+            ],
+        )
         if kind.statistics and len(dictionary):
             metadata[12] = struct(_bound(dictionary))
     return packed, metadata
@@ -125,8 +128,8 @@ def _bound(dictionary: pa.Array) -> Struct:
     return {5: binary(greatest), 6: binary(least)}
 
 
-def _encode_runs(runs: pa.RunEndEncodedArray, kind: ColumnKind) -> tuple[pa.Array, bytes]:
-    """Make dictionary and data page of values in runs."""
+def _encode_runs(runs: pa.RunEndEncodedArray, kind: ColumnKind) -> tuple[pa.Array, list[tuple[int, bytes]]]:
+    """Make the dictionary of values in runs, and one data page with its number of rows."""
     dictionary, codes = _number_values(runs.values)
     codes, lengths = merge_runs(codes, runs.run_ends.to_numpy())
     levels = b""
@@ -135,19 +138,26 @@ def _encode_runs(runs: pa.RunEndEncodedArray, kind: ColumnKind) -> tuple[pa.Arra
         levels = _with_length(encode_runs(*merge_runs(valid, np.cumsum(lengths)), 1))
         codes, lengths = codes[valid], lengths[valid]
     width = max(1, (len(dictionary) - 1).bit_length())
-    return dictionary, levels + bytes([width]) + encode_runs(codes, lengths, width)
+    return dictionary, [(len(runs), levels + bytes([width]) + encode_runs(codes, lengths, width))]
 
 
-def _encode_rows(values: pa.Array, kind: ColumnKind) -> tuple[pa.Array | None, bytes]:
-    """Make dictionary, where it pays, and data page of values row by row."""
-    levels = b"" if kind.required else _with_length(encode_levels(values))
-    values = values.drop_null() if values.null_count else values
-    if kind.repeats:
-        dictionary, codes = _number_values(values)
-        if len(dictionary) <= _MOST_INDICES:
+def _encode_rows(values: pa.Array, kind: ColumnKind) -> tuple[pa.Array | None, list[tuple[int, bytes]]]:
+    """Make the dictionary, where it pays, of values row by row, and data pages, each with its number of rows."""
+    dictionary, codes = _number_values(values) if kind.repeats else (None, np.empty(0))
+    if dictionary is not None and len(dictionary) > _MOST_INDICES:
+        dictionary = None
+    pages = []
+    for begin in range(0, max(1, len(values)), _PAGE_ROWS):
+        page = values.slice(begin, _PAGE_ROWS)
+        content = b"" if kind.required else _with_length(encode_levels(page))
+        if dictionary is None:
+            content += encode_plain(_storage(page.drop_null() if page.null_count else page))
+        else:
             width = 8 if len(dictionary) <= 1 << 8 else 16
-            return dictionary, levels + bytes([width]) + encode_indices(codes, width)
-    return None, levels + encode_plain(_storage(values))
+            some = codes[begin : begin + _PAGE_ROWS]
+            content += bytes([width]) + encode_indices(some[some >= 0] if page.null_count else some, width)
+        pages.append((len(page), content))
+    return dictionary, pages
 
 
 def _with_length(content: bytes) -> bytes:

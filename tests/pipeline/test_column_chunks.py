@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from unittest.mock import patch
 from uuid import UUID
 
 import duckdb
@@ -99,16 +100,18 @@ def doubled(values: pa.Array) -> pa.Array:
 
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=120, deadline=None)
-@given(column=columns())
-@example(column=("word", False, [[(None, 96)], [("OK", 8192), (None, 1)], []]))
-@example(column=("known", True, [[(True, 1)]]))
-def test_values_come_back_as_they_went_in(form, column):
+@given(column=columns(), page_rows=st.sampled_from([500, 1 << 15]))
+@example(column=("word", False, [[(None, 96)], [("OK", 8192), (None, 1)], []]), page_rows=1 << 15)
+@example(column=("known", True, [[(True, 1)]]), page_rows=1 << 15)
+@example(column=("energy", False, [[(1, 3), (None, 2), (2, 1), (3, 2)] * 3]), page_rows=8)
+def test_values_come_back_as_they_went_in(form, column, page_rows):
     name, required, blocks = column
     tables = []
     for block in blocks:
         ends = pa.array(np.cumsum([length for _, length in block]).astype(np.int32))
         tables.append(pa.table({name: FORMS[form](make(name, [value for value, _ in block]), ends)}))
-    content, rows = encode_rows(tables, dataset_of(**{name: required}), {"of": "a test"})
+    with patch("pipeline.column_chunks._PAGE_ROWS", page_rows):
+        content, rows = encode_rows(tables, dataset_of(**{name: required}), {"of": "a test"})
     expected = as_read(name, [value for block in blocks for value, length in block for _ in range(length)])
     with pq.ParquetFile(pa.BufferReader(content)) as file:
         assert file.read()[name].to_pylist() == expected
