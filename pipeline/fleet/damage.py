@@ -19,7 +19,7 @@ def damage_file(fault: str, good: bytes, suffix: str) -> bytes:
     Args:
         fault: name of the fault.
         good: the bytes of a sound file with at least one reading.
-        suffix: ``avro``, ``parquet``, ``csv`` or ``xml``.
+        suffix: ``avro``, ``parquet``, ``csv``, ``xml`` or ``json``.
     """
     return _DAMAGES[fault](good, suffix)
 
@@ -51,6 +51,8 @@ def _write_other_columns(_good: bytes, suffix: str) -> bytes:
             pq.write_table(pa.table(_OTHER_COLUMNS), out)
         case "xml":
             out.write(b"<tanks><tank><level>0.25</level></tank></tanks>\n")
+        case "json":
+            out.write(json.dumps({"tanks": _OTHER_COLUMNS}).encode() + b"\n")
         case _:
             rows = zip(*_OTHER_COLUMNS.values(), strict=True)
             lines = [";".join(_OTHER_COLUMNS), *(f"{tank};{json.dumps(level)}" for tank, level in rows)]

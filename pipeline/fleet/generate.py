@@ -84,7 +84,7 @@ class _Delivery:
     def deliver_first(self, first: int) -> Iterator[Rows]:
         """Deliver the first wave of the points that share a file, from ``first`` on, block by block."""
         options = self.fleet.options
-        end = min(first + options.file_points, options.points)
+        end = min(first + options.points_a_file, options.points)
         for start in range(first, end, options.block_points):
             block = self._plan_block(np.arange(start, min(start + options.block_points, end)))
             delivered = _deliver_block(block)
@@ -131,7 +131,7 @@ def generate_fleet(options: FleetOptions, out: Path) -> Path:
     for index, local_date in enumerate(options.dates):
         day = LocalDay(local_date)
         delivery = _Delivery(fleet, day, _choose_day(cells, index, options.points), truth)
-        for first in range(0, options.points, options.file_points):
+        for first in range(0, options.points, options.points_a_file):
             folder.write(day, Wave.FIRST, delivery.deliver_first(first))
         for wave, parts in sorted(delivery.later.items()):
             folder.write(day, wave, [sort_rows(parts)])

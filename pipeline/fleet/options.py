@@ -17,6 +17,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         "parquet": "parquet",
         "datahub-csv": "csv",
         "datahub-xml": "xml",
+        "datahub-json": "json",
     }
 )
 
@@ -84,10 +85,13 @@ NOT_CARRIED: Mapping[str, frozenset[str]] = MappingProxyType(
         "parquet": frozenset({"junk_row", "wrong_sync"}),
         "datahub-csv": frozenset({"truncated", "wrong_sync"}),
         "datahub-xml": frozenset({"wrong_sync"}),
+        "datahub-json": frozenset({"wrong_sync"}),
     }
 )
 
 
+#: Points that a file of a format has at most, since its readers take it whole.
+_MOST_FILE_POINTS: Mapping[str, int] = MappingProxyType({"datahub-json": 16_384})
 #: Share of the points that still deliver hours, where nothing else is asked for.
 HOURLY_SHARE = 0.28
 
@@ -138,6 +142,11 @@ class FleetOptions:
         _require_known("faults", self.faults, ROW_FAULTS)
         _require_known("file_faults", self.file_faults, FILE_FAULTS)
         _require_known("feeds", self.feeds, REGISTERS)
+
+    @property
+    def points_a_file(self) -> int:
+        """How many metering points share a file of a day: ``file_points``, or what the format has room for."""
+        return min(self.file_points, _MOST_FILE_POINTS.get(self.format, self.file_points))
 
     @property
     def dates(self) -> tuple[date, ...]:

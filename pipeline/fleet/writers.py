@@ -59,6 +59,16 @@ _XML_SERIES = (
 _XML_END = """</EnergyTimeSeries></EnergyTimeSeriesMessage></PeekMessageResponse>
 </soap:Body></soap:Envelope>
 """
+_JSON_HEAD = (
+    '{{"RetrieveTimeSeriesData":{{"Header":{{"Identification":"{name}","Creation":"{stamp}",'
+    '"DocumentType":"ETS.DIF.RTR"}},"Transaction":{{"TimeSeries":[\n'
+)
+_JSON_SERIES = (
+    '{{"MeteringPointEAN":"{point}","ResolutionDuration":"{resolution}","PeriodStartTS":"{start}Z",'
+    f'"PeriodEndTS":"{{end}}Z","ProductType":"{ACTIVE_ENERGY}","UnitType":"kWh","ReadingType":"BN01",'
+    '"Observations":[{observations}]}}'
+)
+_JSON_END = "\n]}}}\n"
 _RESOLUTION_WORDS = {QUARTER_S: "PT15M", HOUR_S: "PT1H", DAY_S: "P1D"}
 
 
@@ -192,35 +202,55 @@ class _Part:
         quality = pc.if_else(unknown, f"<QQ>{_UNKNOWN_WORD}</QQ>", quality)
         value = pc.binary_join_element_wise("<QTY>", self.compose_quantities("."), "</QTY>", quality, "")
         value = pc.if_else(pa.array(rows["status"] == Status.MISSING), "<QM>true</QM>", value)
+        texts = pc.binary_join_element_wise("<OBS><SEQ>", places, "</SEQ><EOBS>", value, "</EOBS></OBS>", "")
+        return self._frame_series(_XML_SERIES, texts, "")
+
+    def compose_answers(self) -> Iterator[str]:
+        """Yield each series as the JSON interface gives it; junk starts at no time."""
+        start = pc.if_else(pa.array(self.spoiled_by(Reason.UNREADABLE_ROW)), "#", self._compose_starts())
+        quantity = pc.binary_join_element_wise('"', self.compose_quantities("."), '"', "")
+        quantity = pc.if_else(pa.array(self.rows["status"] == Status.MISSING), "null", quantity)
         texts = pc.binary_join_element_wise(
-            "<OBS><SEQ>", places, "</SEQ><EOBS>", value, "</EOBS></OBS>", ""
-        ).to_pylist()
+            '{"PeriodStartTime":"', start, '","Quantity":', quantity, ',"Quality":"', self._compose_words(), '"}', ""
+        )
+        return self._frame_series(_JSON_SERIES, texts, ",")
+
+    def _frame_series(self, form: str, observations: Any, between: str) -> Iterator[str]:
+        """Yield each series in a form, its observations put together."""
+        rows, firsts, texts = self.rows, self.find_series(), observations.to_pylist()
         ends = np.append(firsts[1:], len(rows))
         points = self.ids.take(pa.array(self.point_codes[firsts])).to_pylist()
         for point, first, end in zip(points, firsts.tolist(), ends.tolist(), strict=True):
             start, resolution = int(rows["start"][first]), int(rows["resolution"][first])
-            yield _XML_SERIES.format(
+            yield form.format(
                 point=point,
                 resolution=_RESOLUTION_WORDS[resolution],
                 start=np.datetime64(start, "s"),
                 end=np.datetime64(start + (end - first) * resolution, "s"),
-                observations="".join(texts[first:end]),
+                observations=between.join(texts[first:end]),
             )
+
+    def _compose_starts(self) -> Any:
+        return _translate(self.rows["start"], lambda start: f"{np.datetime64(start, 's')}Z")
+
+    def _compose_words(self) -> Any:
+        """Return each row's status as the portal says it, a word that it does not have where unknown."""
+        words = pa.array(STATUS_WORDS).take(pa.array(self.rows["status"]))
+        return pc.if_else(pa.array(self.spoiled_by(Reason.UNKNOWN_STATUS)), _UNKNOWN_WORD, words)
 
     def compose_lines(self) -> Any:
         """Return the lines of the Datahub portal's CSV, without a header, as an Arrow string array."""
         rows = self.rows
         quantity = pc.if_else(pa.array(rows["status"] == Status.MISSING), "", self.compose_quantities(","))
-        status = pa.array(STATUS_WORDS).take(pa.array(rows["status"]))
         lines = pc.binary_join_element_wise(
             self.ids.take(pa.array(self.point_codes)),
             ACTIVE_ENERGY,
             _translate(rows["resolution"], _RESOLUTION_WORDS.__getitem__),
             "kWh",
             "BN01",
-            _translate(rows["start"], lambda start: f"{np.datetime64(start, 's')}Z"),
+            self._compose_starts(),
             quantity,
-            pc.if_else(pa.array(self.spoiled_by(Reason.UNKNOWN_STATUS)), _UNKNOWN_WORD, status),
+            self._compose_words(),
             ";",
         )
         return pc.if_else(pa.array(self.spoiled_by(Reason.UNREADABLE_ROW)), _JUNK_LINE, lines)
@@ -306,13 +336,24 @@ def _write_csv(path: Path, parts: Iterator[_Part]) -> None:
 
 
 def _write_xml(path: Path, parts: Iterator[_Part]) -> None:
+    series = ((part.registered_at, text) for part in parts for text in part.compose_transactions())
+    _write_message(path, series, (_XML_HEAD, "\n", "\n" + _XML_END))
+
+
+def _write_json(path: Path, parts: Iterator[_Part]) -> None:
+    series = ((part.registered_at, text) for part in parts for text in part.compose_answers())
+    _write_message(path, series, (_JSON_HEAD, ",\n", _JSON_END))
+
+
+def _write_message(path: Path, series: Iterator[tuple[int, str]], frame: tuple[str, str, str]) -> None:
+    """Write series, each with its registration time, between a head, which says the first's, and an end."""
+    head, between, end = frame
     with path.open("w", encoding="utf-8", newline="\n") as out:
-        first = next(parts)
-        stamp = f"{np.datetime64(first.registered_at, 's')}Z"
-        out.write(_XML_HEAD.format(name=path.stem, stamp=stamp))
-        for part in chain([first], parts):
-            out.writelines(f"{transaction}\n" for transaction in part.compose_transactions())
-        out.write(_XML_END)
+        registered_at, first = next(series)
+        out.write(head.format(name=path.stem, stamp=f"{np.datetime64(registered_at, 's')}Z"))
+        out.write(first)
+        out.writelines(between + text for _, text in series)
+        out.write(end)
 
 
 _WRITERS: dict[str, Callable[[Path, Iterator[_Part]], None]] = {
@@ -322,6 +363,7 @@ _WRITERS: dict[str, Callable[[Path, Iterator[_Part]], None]] = {
     "parquet": _write_parquet,
     "datahub-csv": _write_csv,
     "datahub-xml": _write_xml,
+    "datahub-json": _write_json,
 }
 
 

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
+from pipeline.sources.datahub_words import QUALITIES
 from pipeline.sources.delimited import SPLIT_BYTES, Header, parse_header, read_head, read_lines, split_lines
 from pipeline.sources.deliver import Columns, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
-from schemas.status import Status
 
 _DELIMITER, _DECIMAL_SIGN = ";", ","
 #: A Latin-1 file is a portal export that a spreadsheet has saved again.
@@ -38,9 +38,6 @@ _FIELDS = {
     "quality": "status",
 }
 _NEEDED = frozenset(_FIELDS.values())
-_WORDS = {
-    status.name: status for status in (Status.MISSING, Status.UNCERTAIN, Status.ESTIMATED, Status.OK, Status.REVISED)
-}
 
 
 class DatahubCsvSource:
@@ -85,7 +82,7 @@ class DatahubCsvSource:
             resolution_s=parse_resolution(text["resolution"]),
             registered_at=pa.array(registered_at).cast(pa.timestamp("us", "UTC")),
             energy=parse_energy(text["energy"], text["unit"], _DECIMAL_SIGN),
-            status=translate_words(text["status"], _WORDS),
+            status=translate_words(text["status"], QUALITIES),
             row=lines.row,
         )
         yield lines.deliver(columns, {**text, "registered_at": columns.registered_at}, lines.faults)

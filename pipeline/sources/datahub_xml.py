@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.datahub_runs import Run, decode_runs, find_run, prove_run
+from pipeline.sources.datahub_words import name_units
 from pipeline.sources.deliver import Columns, deliver_readings, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
-from schemas.series import ACTIVE_ENERGY
 from schemas.status import Status
 
 #: Bytes that the parser is given at a time.
@@ -314,7 +314,7 @@ def _decode(
     if fallback is not None:
         moments = pc.if_else(pc.equal(registered, ""), pa.scalar(fallback).cast(_TIME), moments)
     words = _find_words(quantity, quality, missing)
-    known = _name_units(product, unit).take(owner)
+    known = name_units(product, unit).take(owner)
     # One that comes twice is as lost as an empty one.
     twice = pc.or_(pc.match_substring(point, "+"), pc.match_substring(product, "+"))
     columns = Columns(
@@ -345,12 +345,6 @@ def _find_words(quantity: pa.Array, quality: pa.Array, missing: pa.Array) -> pa.
     alone = pc.and_(quantity.is_null(), quality.is_null())
     said = pc.and_(missing.is_valid(), pc.invert(pc.is_in(missing, pa.array(_NOT_MISSING))))
     return pc.if_else(said, pc.if_else(alone, "QM", "QM+"), pc.fill_null(quality, "OK"))
-
-
-def _name_units(product: pa.Array, unit: pa.Array) -> pa.Array:
-    """Name the unit of each series as active energy has it; reactive energy alone may have var-hours."""
-    active = pc.is_in(product, pa.array(["", "0", ACTIVE_ENERGY]))
-    return pc.if_else(active, unit, pc.replace_substring_regex(unit, "(?i)var", "W"))
 
 
 def _parse_time(text: pa.Array) -> pa.Array:

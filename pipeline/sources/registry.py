@@ -22,6 +22,7 @@ _OWN = {
     "parquet": "pipeline.sources.parquet:ParquetSource",
     "nem12": "pipeline.sources.nem12:Nem12Source",
     "datahub-xml": "pipeline.sources.datahub_xml:DatahubXmlSource",
+    "datahub-json": "pipeline.sources.datahub_json:DatahubJsonSource",
     "datahub-csv": "pipeline.sources.datahub_csv:DatahubCsvSource",
     "mapped-csv": "pipeline.sources.mapped_csv:MappedCsvSource",
 }

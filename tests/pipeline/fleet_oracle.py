@@ -1,6 +1,7 @@
 """Reads a generated fleet back with other means than the generator's and works out, reading by reading, what is right."""
 
 import csv
+import json
 import re
 from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -56,8 +57,8 @@ def _read_rows(path):
     if path.suffix == ".csv":
         yield from _read_csv(path)
         return
-    if path.suffix == ".xml":
-        yield from _read_xml(path)
+    if path.suffix in (".xml", ".json"):
+        yield from _read_xml(path) if path.suffix == ".xml" else _read_json(path)
         return
     records = fastavro.reader(path.open("rb")) if path.suffix == ".avro" else pq.read_table(path).to_pylist()
     for record in records:
@@ -111,6 +112,23 @@ def _read_xml(path):
                 energy = int(quantity.replace(".", ""))
             status = WORDS.index(QUALITIES[quality]) if quality in QUALITIES else None
             yield point, resolution, start + (int(number) - 1) * resolution, told, status, energy
+
+
+def _read_json(path):
+    answer = json.loads(path.read_text("utf-8"))["RetrieveTimeSeriesData"]
+    told = int(datetime.fromisoformat(answer["Header"]["Creation"]).timestamp())
+    for series in answer["Transaction"]["TimeSeries"]:
+        assert (series["ProductType"], series["UnitType"]) == ("8716867000030", "kWh")
+        for one in series["Observations"]:
+            if not one["PeriodStartTime"].startswith("20"):
+                yield "", None, 0, told, None, None
+                continue
+            energy = quantity = one["Quantity"]
+            if re.fullmatch(r"-?\d+\.\d{6}", quantity or ""):
+                energy = int(quantity.replace(".", ""))
+            status = WORDS.index(one["Quality"]) if one["Quality"] in WORDS else None
+            start = int(datetime.fromisoformat(one["PeriodStartTime"]).timestamp())
+            yield series["MeteringPointEAN"], RESOLUTIONS[series["ResolutionDuration"]], start, told, status, energy
 
 
 def _judge(point, resolution, start, registered, status, energy):

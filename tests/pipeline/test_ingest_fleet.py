@@ -10,7 +10,7 @@ from whole_job import ingest, large, make_keys, query, work_out_truth
 from pipeline.fleet.generate import generate_fleet
 from pipeline.fleet.options import FleetOptions
 
-FORMATS = ("avro-series", "avro-readings", "parquet", "parquet-series", "datahub-csv", "datahub-xml")
+FORMATS = ("avro-series", "avro-readings", "parquet", "parquet-series", "datahub-csv", "datahub-xml", "datahub-json")
 #: Three days over each clock change of 2026: one day of 23 hours, one of 25.
 SPRING, AUTUMN = date(2026, 3, 28), date(2026, 10, 24)
 SUPERSEDED = ("identical", "conflicting", "older", "other_resolution")
