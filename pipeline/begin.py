@@ -22,15 +22,18 @@ from pipeline.context import (
     name_run,
     newest_reference,
     reference_folder,
+    staging_folder,
 )
 from pipeline.erasure import digest_tombstones
 from pipeline.errors import MeterveilError
 from pipeline.feeds import find_feeds
+from pipeline.files import write_file
 from pipeline.journal import sole_committer
 from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import Lake
 from pipeline.lease import clean_up_dead, leased
 from pipeline.ledger import describe_options
+from pipeline.machine import tell_boot
 from pipeline.reference import build_snapshot
 from pipeline.registers import ResolveRules
 from pipeline.resume import interrupted_run, note_begin, policy_copy
@@ -102,6 +105,8 @@ def begin_run(
             _check_sources(request.reference, plan)
             rules = ResolveRules(plan.resolution, derive_matching_key(keyset.primary.secret.reveal(SECRET_ACCESS)))
             reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count, rules)
+        if not request.in_process:
+            policy = stage_policy(lake, run_id, policy)
         context = RunContext(
             run_id=run_id,
             lake=str(lake.root),
@@ -116,6 +121,7 @@ def begin_run(
             options=describe_options(request.asked),
             threads=request.threads,
             remade=remade,
+            boot=tell_boot(),
         )
         with _audited(lake, command, run_id):
             yield context
@@ -155,6 +161,13 @@ def _begin_rebuild(lake: Lake, policy: Path, plan: Plan, run_id: str) -> tuple[s
             )
     note_begin(lake, run_id, policy.read_text(encoding="utf-8"))
     return remade
+
+
+def stage_policy(lake: Lake, run_id: str, policy: Path) -> Path:
+    """Copy a run's policy to where workers find it that have no other file of this machine's in common."""
+    copy = staging_folder(lake, run_id) / policy.name
+    write_file(copy, policy.read_bytes(), private=True)
+    return copy
 
 
 @contextmanager

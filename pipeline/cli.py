@@ -2,9 +2,7 @@
 
 import argparse
 import logging
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -23,7 +21,7 @@ from pipeline.commands import (
     query,
 )
 from pipeline.commands.shared import EPILOG, Parser
-from pipeline.errors import MeterveilError
+from pipeline.errors import MeterveilError, in_plain_words
 
 
 class _Version(argparse.Action):
@@ -53,29 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.beam_options = rest
     _set_up_logs(arguments.log_level)
     try:
-        return arguments.run(arguments) or 0
+        with in_plain_words():
+            return arguments.run(arguments) or 0
     except MeterveilError as error:
         _say_failure(str(error))
-        return 1
-    except OSError as error:
-        problem = error.strerror or type(error).__name__
-        _say_failure(f"{error.filename or 'a file'}: {problem}; mend that and run it again")
         return 1
     except KeyboardInterrupt:
         _say_failure("interrupted; nothing was committed that the tables do not show whole")
         return 130
-    except Exception as error:  # noqa: BLE001 - the words of an error that nobody foresaw may hold values of rows
-        frames = traceback.extract_tb(error.__traceback__)
-        logging.getLogger(__name__).debug("%s at:\n%s", type(error).__name__, "".join(frames.format()))
-        own = next(frame for frame in reversed(frames) if _is_own(frame.filename))
-        problem = f"{type(error).__name__} in {Path(own.filename).name}, line {own.lineno}"
-        _say_failure(f"{problem}, which nobody foresaw; report it with what --log-level DEBUG says")
-        return 1
-
-
-def _is_own(file: str) -> bool:
-    packages = Path(__file__).parent.parent
-    return any(Path(file).is_relative_to(packages / name) for name in ("pipeline", "transforms"))
 
 
 def _say_failure(line: str) -> None:

@@ -58,6 +58,7 @@ class RunOutcome:
         problems: a line for every input file that was skipped.
         repeated: digest and name of every input that was not read, and the run that took it in before.
         quarantine: what became of the quarantine of every input of which something was set aside, or released.
+        parts: how many parts of files were to be read.
     """
 
     cells: Sequence[CellWork]
@@ -67,6 +68,7 @@ class RunOutcome:
     problems: Sequence[str]
     repeated: Sequence[tuple[str, str, str]]
     quarantine: Sequence[InputWork] = ()
+    parts: int = 0
 
     @property
     def written(self) -> list[DataFile]:
@@ -106,11 +108,14 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
     with sole_committer(run.lake):
         planned, run = run, run.refreshed()
         if run.context.run_id in run.current[RUNS]:
+            record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
             return
+        _check_parts(outcome)
         check_lease(run.lake, run.context.run_id)
         if run.context.remade is None:
             check_unchanged(run.lake, run.plan, run.keyset)
         cells, quarantine = _fold_changed(planned, run, outcome.cells), settle_quarantine(run, outcome.quarantine)
+        written = outcome.written
         outcome = replace(outcome, cells=cells, quarantine=quarantine)
         totals = outcome.totals
         check_conservation(totals)
@@ -128,6 +133,9 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
             Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes, run.context.remade),
         )
         record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
+        # Not before: a step that is tried again begins with the same files.
+        for file in set(written).difference(outcome.written):
+            Path(file.path).unlink(missing_ok=True)
 
 
 def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:
@@ -170,8 +178,6 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
 
     done = {work.cell: work for work in cells if still_holds(work)}
     stale = [work for work in cells if work.cell not in done]
-    for file in (file for work in stale for file in work.files):
-        Path(file.path).unlink(missing_ok=True)
     frames = {work.cell: work.frames for work in stale if work.frames}
     if run.context.remade is None:
         touched = {cell for bucket in list_changed_buckets(run) for cell in find_touched(run, bucket)}
@@ -212,6 +218,16 @@ def _commit_order(dataset: Dataset) -> tuple[int, str]:
     if dataset.name == READINGS:
         return 0, dataset.name
     return {"quarantine": 2, "releases": 2, "runs": 3}.get(dataset.view, 1), dataset.name
+
+
+def _check_parts(outcome: RunOutcome) -> None:
+    """Check that every part of a file was read, and once: engines try again what they lost."""
+    if len(outcome.read) != outcome.parts:
+        raise MeterveilError(
+            f"{outcome.parts} parts of files were to be read, {len(outcome.read)} were",
+            where="commit",
+            remedy="nothing was committed; run it again",
+        )
 
 
 def _check_rows(run: OpenRun, outcome: RunOutcome, totals: Totals) -> None:

@@ -11,6 +11,7 @@ from pipeline.erasure import Erasures, digest_tombstones, read_tombstones
 from pipeline.horizons import read_horizons
 from pipeline.keys import SECRET_ACCESS, Key, Keyset, open_keyset
 from pipeline.lake import Lake, open_lake
+from pipeline.machine import check_boot
 from pipeline.policy_file import load_policy
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
 from pipeline.sources.base import ReadOptions
@@ -43,6 +44,7 @@ class RunContext:
         options: the same as it was given, for the ledger of inputs (``pipeline.ledger``).
         threads: threads a worker works with.
         remade: of a rebuild, the tables that it makes anew; None of any other run.
+        boot: of the machine that all workers must be on, since the lake's catalog is there; empty for any.
     """
 
     run_id: str
@@ -58,6 +60,7 @@ class RunContext:
     options: str
     threads: int
     remade: tuple[str, ...] | None = None
+    boot: str = ""
 
     @property
     def mark(self) -> str:
@@ -69,6 +72,7 @@ class OpenRun:
     """A run's context, opened; one a process."""
 
     def __init__(self, context: RunContext) -> None:
+        check_boot(context.boot)
         self.context = context
         self.lake: Lake = open_lake(context.lake)
         self.policy_text = Path(context.policy).read_text(encoding="utf-8")

@@ -1,4 +1,10 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and how others become it."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class MeterveilError(Exception):
@@ -25,3 +31,35 @@ def _rebuild(kind: type[MeterveilError], problem: str, where: str, remedy: str) 
 
 class BadFileError(MeterveilError):
     """An input file that can't be read as what it claims to be; ``--skip-bad-files`` lists it and goes on."""
+
+
+@contextmanager
+def in_plain_words() -> Iterator[None]:
+    """Let no error out but ``MeterveilError``: the words of others may hold values of rows, and workers log them.
+
+    Raises:
+        MeterveilError: the error itself, or its kind and place.
+    """
+    try:
+        yield
+    except MeterveilError:
+        raise
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        raise MeterveilError(
+            problem, where=str(error.filename or "a file"), remedy="mend that and run it again"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - whatever nobody foresaw
+        frames = traceback.extract_tb(error.__traceback__)
+        logging.getLogger(__name__).debug("%s at:\n%s", type(error).__name__, "".join(frames.format()))
+        own = next((frame for frame in reversed(frames) if _is_own(frame.filename)), frames[-1])
+        raise MeterveilError(
+            f"{type(error).__name__} in {Path(own.filename).name}, line {own.lineno}, which nobody foresaw",
+            remedy="report it with what --log-level DEBUG says",
+        ) from None
+
+
+def _is_own(file: str) -> bool:
+    packages, here = Path(__file__).parent.parent, Path(file)
+    is_ours = any(here.is_relative_to(packages / name) for name in ("pipeline", "transforms"))
+    return is_ours and here != Path(__file__)

@@ -10,6 +10,7 @@ from pipeline.cells import CellWork
 from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
+from pipeline.errors import in_plain_words
 from pipeline.parquet import DataFile
 from pipeline.quarantine import InputWork
 from pipeline.sources.base import Split
@@ -22,12 +23,12 @@ from pipeline.steps import (
     DeriveEntities,
     FindTouched,
     FoldCells,
+    ListChanged,
     PlanFiles,
     ReadReadings,
     WriteQuarantine,
 )
 from pipeline.totals import Totals
-from pipeline.touched import list_changed_buckets
 
 register_coders(Split, FrameRef, CellWork, InputWork, DataFile, Totals)
 
@@ -63,7 +64,12 @@ def build_ingest(
         .with_output_types(Frames, **{REJECTED: Rejected, TOTALS: Totals})
         .with_outputs(REJECTED, TOTALS, main="frames")
     )
-    changed = pipeline | "ChangedBuckets" >> beam.Create(list_changed_buckets(open_run(context))).with_output_types(int)
+    once = pipeline | "Once" >> beam.Create([context.run_id]).with_output_types(str)
+    changed = (
+        once
+        | "ListChanged" >> beam.ParDo(ListChanged(context)).with_output_types(int)
+        | "SpreadBuckets" >> beam.Reshuffle()
+    )
     touched = changed | "FindTouched" >> beam.ParDo(FindTouched(context)).with_output_types(Frames)
     cells = (
         (read.frames, touched)
@@ -77,21 +83,16 @@ def build_ingest(
         | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(InputWork)
     )
     entities = changed | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
-    _ = (
-        pipeline
-        | "Once" >> beam.Create([context.run_id]).with_output_types(str)
-        | "Commit"
-        >> beam.ParDo(
-            Commit(context, rules),
-            AsList(cells),
-            AsList(entities),
-            AsList(read[TOTALS]),
-            AsList(planned.splits),
-            AsList(planned[PROBLEMS]),
-            AsList(planned[REPEATED]),
-            AsList(quarantined),
-        ).with_output_types(str)
-    )
+    _ = once | "Commit" >> beam.ParDo(
+        Commit(context, rules),
+        AsList(cells),
+        AsList(entities),
+        AsList(read[TOTALS]),
+        AsList(planned.splits),
+        AsList(planned[PROBLEMS]),
+        AsList(planned[REPEATED]),
+        AsList(quarantined),
+    ).with_output_types(str)
 
 
 class Commit(beam.DoFn):
@@ -113,6 +114,9 @@ class Commit(beam.DoFn):
     ) -> Iterable[str]:
         """Commit the run; its id comes out when it is done."""
         inputs = {(split.digest, split.path.rpartition("/")[2]) for split in splits}
-        outcome = RunOutcome(cells, entities, totals, sorted(inputs), problems, sorted(repeated), quarantine)
-        commit_run(open_run(self.context), outcome, self.rules)
+        with in_plain_words():
+            outcome = RunOutcome(
+                *(cells, entities, totals, sorted(inputs), problems, sorted(repeated), quarantine), parts=len(splits)
+            )
+            commit_run(open_run(self.context), outcome, self.rules)
         yield element

@@ -1,23 +1,15 @@
 """Launching an ingestion: look at everything that can be wrong before a reading is read, run the graph, report."""
 
 import glob
-import io
-import os
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner, create_runner
-
 from pipeline.begin import RunRequest, begin_run, read_run_record
 from pipeline.commit import CommitRules
-from pipeline.context import RUNS, RunContext
+from pipeline.context import RUNS
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import find_feeds, read_feed
 from pipeline.ingest import build_ingest
@@ -26,6 +18,7 @@ from pipeline.lake import Lake, create_lake, is_lake, open_lake
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.progress import PROGRESS
 from pipeline.reading import read_part
+from pipeline.runners import Engine, run_pipeline
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file
 from pipeline.totals import Totals, add_totals
@@ -35,9 +28,6 @@ from transforms.limits import Limits, QuarantineLimit
 from transforms.plan import Plan
 
 DEFAULT_TIME_ZONE = "Europe/Helsinki"
-_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
-#: What Beam adds to the text of an error that a step raised.
-_BEAM_SUFFIX = " [while running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +48,8 @@ class IngestRequest:
         force: read files again that were ingested before.
         max_quarantined: greatest share of readings that may be quarantined, above which the run stops; None for what
             the policy says.
-        threads: threads of this machine.
-        runner: name of Beam's runner; ``DirectRunner`` is the in-process engine.
-        beam_options: further options for Beam.
+        threads: threads of a worker, or None for what suits the engine.
+        engine: where the graph runs.
     """
 
     readings: Sequence[str]
@@ -75,9 +64,8 @@ class IngestRequest:
     skip_bad_files: bool = False
     force: bool = False
     max_quarantined: float | None = None
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    runner: str = "DirectRunner"
-    beam_options: Sequence[str] = ()
+    threads: int | None = None
+    engine: Engine = field(default_factory=Engine)
 
 
 def run_ingest(request: IngestRequest) -> dict[str, Any]:
@@ -90,7 +78,7 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
         MeterveilError: whatever went wrong, in one line; nothing was committed.
     """
     started = datetime.now(UTC)
-    runner = _make_runner(request.runner)
+    pipeline = request.engine.make_pipeline()
     paths = find_inputs(request.readings)
     read = resolve_now(request.read, started)
     open_keyset(request.keyset, request.kek)  # before a lake is made
@@ -99,15 +87,17 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
     given = RunRequest(
         keyset=request.keyset,
         kek=request.kek,
-        threads=request.threads,
+        threads=request.threads or request.engine.threads,
         reference=request.reference,
         asked=request.read,
         read=read,
-        in_process=request.runner in _LOCAL_RUNNERS,
+        in_process=request.engine.is_in_process,
     )
     rules = CommitRules("ingest", started.isoformat(), _choose_limits(plan, request.max_quarantined))
     with begin_run(lake, policy, plan, given, "ingest", started) as context:
-        _run_graph(runner, request, paths, context, rules)
+        PROGRESS.reset()
+        build_ingest(pipeline, paths, context, rules, skip_bad_files=request.skip_bad_files, force=request.force)
+        run_pipeline(pipeline)
     return read_run_record(lake, context.run_id)
 
 
@@ -184,21 +174,6 @@ def find_inputs(patterns: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def find_option_fault(flags: Sequence[str]) -> str:
-    """Say what is wrong with options for Beam, which passes over those that it doesn't know; empty if nothing is."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            options = PipelineOptions(list(flags))
-            unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
-    except SystemExit:
-        return said.getvalue().strip().rpartition("error: ")[2]
-    named = (flag.partition("=")[0] for flag in flags)
-    stray = [flag for flag in named if flag.lstrip("-").replace("-", "_") in unknown]
-    stray += [flag for flag in flags[:1] if not flag.startswith("-")]
-    return f"unknown option {stray[0]}" if stray else ""
-
-
 def resolve_now(read: ReadOptions, now: datetime) -> ReadOptions:
     """Turn ``--registered-at now`` into one time for the whole run."""
     return replace(read, registered_at=now.isoformat()) if read.registered_at == "now" else read
@@ -254,31 +229,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:  # octets that are no UTF-8 came through as surrogates
         return False
     return True
-
-
-def _make_runner(name: str) -> PipelineRunner:
-    try:
-        # Plain DirectRunner would look for another runner to download first.
-        return FnApiRunner() if name in _LOCAL_RUNNERS else create_runner(name)
-    except (ValueError, ImportError, AttributeError):
-        raise MeterveilError(
-            "there is no such runner", where="--runner", remedy="name one of Beam's: DirectRunner, FlinkRunner …"
-        ) from None
-
-
-def _run_graph(
-    runner: PipelineRunner, request: IngestRequest, paths: Sequence[str], context: RunContext, rules: CommitRules
-) -> None:
-    options = PipelineOptions(list(request.beam_options))
-    PROGRESS.reset()
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    build_ingest(pipeline, paths, context, rules, skip_bad_files=request.skip_bad_files, force=request.force)
-    try:
-        pipeline.run().wait_until_finish()
-    except MeterveilError as error:
-        raise MeterveilError(str(error).partition(_BEAM_SUFFIX)[0]) from None
-    except RuntimeError as error:
-        # Beam can't make an OSError anew with more words: it raises another error in its place.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise

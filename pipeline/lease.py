@@ -17,6 +17,7 @@ from pipeline.errors import MeterveilError
 from pipeline.files import list_drafts, replace_file
 from pipeline.journal import sole_committer
 from pipeline.lake import Lake
+from pipeline.machine import tell_machine, tell_start
 from pipeline.resume import interrupted_run
 
 _HEARTBEAT_S = 10.0
@@ -51,7 +52,7 @@ class Lease:
         """Make the lease of a command that begins now."""
         pid = os.getpid()
         now = datetime.now(UTC).isoformat()
-        return cls(command, now, socket.gethostname(), _tell_machine(), pid, _tell_start(pid))
+        return cls(command, now, socket.gethostname(), tell_machine(), pid, tell_start(pid))
 
 
 @contextmanager
@@ -75,9 +76,9 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: 
     heart.start()
     try:
         yield
-        if resumes:  # interrupted attempts may have left files of cells that they had not ended
-            with sole_committer(lake):
-                clean_up(lake, run_id)
+        if resumes or not in_process:  # attempts that were interrupted, or tried again, may have left files
+            with suppress(MeterveilError, OSError), sole_committer(lake):
+                clean_up(lake, [run_id])
         with suppress(OSError):
             _delete_folder(staging_folder(lake, run_id))
             path.unlink()
@@ -135,8 +136,8 @@ def is_live(path: Path) -> bool:
         fields, beat = json.loads(path.read_bytes()), path.stat().st_mtime
     except FileNotFoundError:  # it has just ended
         return False
-    if fields["machine"] and fields["machine"] == _tell_machine():
-        return bool(_tell_start(fields["pid"]) == fields["process_started"])
+    if fields["machine"] and fields["machine"] == tell_machine():
+        return bool(tell_start(fields["pid"]) == fields["process_started"])
     return time.time() - beat < _SILENCE_S  # a time to come is young: clocks differ, and are set
 
 
@@ -209,22 +210,3 @@ def _delete(paths: Iterable[str | Path]) -> None:
 def _delete_folder(folder: Path) -> None:
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
-
-
-def _tell_machine() -> str:
-    """Name this boot of this machine, and the process namespace (a container's) in it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _tell_start(pid: int) -> str:
-    """Tell when a process started, in ticks since boot; empty where it is not there, or has only to be reaped."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    state, *fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return "" if state in "ZX" else fields[18]

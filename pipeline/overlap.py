@@ -2,13 +2,15 @@
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+
+from pipeline.errors import in_plain_words
 
 _WINDOW = GlobalWindow()
 
@@ -37,13 +39,17 @@ class OverlappedDoFn(beam.DoFn):
         """Turn one element into outputs; runs in a thread of the pool."""
         raise NotImplementedError
 
+    def _work(self, element: Any) -> Sequence[Any]:
+        with in_plain_words():
+            return self.work(element)
+
     def start_bundle(self) -> None:
         """Forget what a failed bundle left."""
         self._pending.clear()
 
     def process(self, element: Any) -> Iterator[Any]:
         """Submit an element; yield the outputs of the oldest ones where too many wait."""
-        self._pending.append(self._pool.submit(self.work, element))
+        self._pending.append(self._pool.submit(self._work, element))
         while len(self._pending) > 2 * self.threads:
             yield from self._pending.popleft().result()
 
@@ -55,6 +61,15 @@ class OverlappedDoFn(beam.DoFn):
                     yield beam.pvalue.TaggedOutput(output.tag, _in_window(output.value))
                 else:
                     yield _in_window(output)
+
+
+class OverlappedGroupsDoFn(OverlappedDoFn):
+    """The same for groups: their values are fetched in the engine's own thread, which alone may ask it for them."""
+
+    def process(self, element: tuple[Any, Iterable[Any]]) -> Iterator[Any]:
+        """Submit a key and all of its values."""
+        key, values = element
+        yield from super().process((key, list(values)))
 
 
 def _in_window(value: Any) -> WindowedValue:

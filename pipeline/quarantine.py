@@ -6,7 +6,6 @@ a file of its own, so that reading the input again does not set it aside again, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -132,8 +131,6 @@ def _settle(run: OpenRun, work: InputWork) -> InputWork:
     if same_releases or not dataset or not written:
         return work
     rows = read_rows(dataset, written[0])
-    for file in work.files:
-        Path(file.path).unlink(missing_ok=True)
     again = set_aside(run, work.digest, rows)
     return replace(again, totals=add_totals([work.totals, again.totals]))
 

@@ -10,17 +10,16 @@ import pyarrow as pa
 from pipeline.cells import rewrite_cell
 from pipeline.context import RunContext, open_run
 from pipeline.entities import derive_bucket
-from pipeline.errors import BadFileError
+from pipeline.errors import BadFileError, in_plain_words
 from pipeline.ledger import find_run
-from pipeline.overlap import OverlappedDoFn
-from pipeline.parquet import DataFile
+from pipeline.overlap import OverlappedDoFn, OverlappedGroupsDoFn
 from pipeline.progress import PROGRESS
-from pipeline.quarantine import InputWork, set_aside
+from pipeline.quarantine import set_aside
 from pipeline.reading import read_part
 from pipeline.sources.base import Split
 from pipeline.sources.registry import plan_file
 from pipeline.staging import FrameRef, write_frames
-from pipeline.touched import find_touched
+from pipeline.touched import find_touched, list_changed_buckets
 from schemas.series import REJECTED_SCHEMA
 from transforms.pieces import Cell
 
@@ -72,6 +71,19 @@ class ReadReadings(OverlappedDoFn):
         ]
 
 
+class ListChanged(beam.DoFn):
+    """The run to the buckets that a reference may have changed."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    def process(self, element: str) -> Iterator[int]:
+        """Compare the versions of the run's reference and the lake's."""
+        del element
+        with in_plain_words():
+            yield from list_changed_buckets(open_run(self.context))
+
+
 class FindTouched(OverlappedDoFn):
     """Bucket whose reference may have changed to the cells that this touches, without frames."""
 
@@ -84,7 +96,7 @@ class FindTouched(OverlappedDoFn):
         return [(tuple(cell), ()) for cell in find_touched(open_run(self.context), element)]
 
 
-class FoldCells(OverlappedDoFn):
+class FoldCells(OverlappedGroupsDoFn):
     """Cell with its frames, if any came, to what became of it."""
 
     def __init__(self, context: RunContext) -> None:
@@ -99,16 +111,17 @@ class FoldCells(OverlappedDoFn):
         return [work]
 
 
-class WriteQuarantine(beam.DoFn):
+class WriteQuarantine(OverlappedGroupsDoFn):
     """Rejected readings of one input file to its quarantine file, which takes the place of an earlier one.
 
     A file is what it contains: of copies under several names, the first name stands for all.
     """
 
     def __init__(self, context: RunContext) -> None:
+        super().__init__(context.threads)
         self.context = context
 
-    def process(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Iterator[InputWork]:
+    def work(self, element: tuple[str, Iterable[tuple[str, pa.RecordBatch]]]) -> Sequence[Any]:
         """Write one file of every dataset of quarantined readings."""
         digest, named = element
         batches = list(named)
@@ -117,16 +130,16 @@ class WriteQuarantine(beam.DoFn):
         rejected = rejected.sort_by([("row", "ascending"), ("position", "ascending"), ("reason", "ascending")])
         for field, value in (("file_name", name), ("file_digest", digest)):
             rejected = rejected.append_column(field, pa.repeat(value, len(rejected)))
-        yield set_aside(open_run(self.context), digest, rejected)
+        return [set_aside(open_run(self.context), digest, rejected)]
 
 
-class DeriveEntities(beam.DoFn):
+class DeriveEntities(OverlappedDoFn):
     """Bucket to the files of the entity datasets, from the reference snapshot."""
 
     def __init__(self, context: RunContext) -> None:
+        super().__init__(context.threads)
         self.context = context
 
-    def process(self, element: int) -> Iterator[DataFile]:
+    def work(self, element: int) -> Sequence[Any]:
         """Derive one bucket of every entity dataset."""
-        run = open_run(self.context)
-        yield from derive_bucket(run, element)
+        return list(derive_bucket(open_run(self.context), element))

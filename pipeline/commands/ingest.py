@@ -52,11 +52,13 @@ def describe(commands: Any) -> None:
 
 def _ingest(arguments: argparse.Namespace) -> int:
     with quick_imports():
-        from pipeline.launch import IngestRequest, describe_ingest, find_option_fault, run_ingest
+        from pipeline.launch import IngestRequest, describe_ingest, run_ingest
+        from pipeline.runners import Engine
         from pipeline.sources.base import ReadOptions
         from pipeline.summary import print_description, print_record, show_progress
 
-    if fault := find_option_fault(arguments.beam_options):
+    engine = Engine(arguments.runner, arguments.beam_options)
+    if fault := engine.find_fault():
         arguments.parser.error(fault)
     if not arguments.readings and not arguments.reference:
         arguments.parser.error("give --readings, --reference, or both")
@@ -80,8 +82,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         skip_bad_files=arguments.skip_bad_files,
         force=arguments.force,
         max_quarantined=arguments.max_quarantined,
-        runner=arguments.runner,
-        beam_options=arguments.beam_options,
+        engine=engine,
     )
     if arguments.dry_run:
         description = describe_ingest(request)

@@ -297,8 +297,10 @@ def test_a_worker_that_fails(fleet, done, tmp_path, step):
     lake = tmp_path / "lake"
     before = begin(fleet, lake)
     folder, keys, files = fleet
-    with patch(step, side_effect=RuntimeError("P-1234567 lives here")), pytest.raises(RuntimeError):
+    unforeseen = pytest.raises(MeterveilError, match=r"RuntimeError in .* which nobody foresaw")
+    with patch(step, side_effect=RuntimeError("P-1234567 lives here")), unforeseen as told:
         ingest(lake, files, keys, reference=folder / "reference")
+    assert "1234567" not in str(told.value)
     assert tables(lake) == before
     assert_whole(lake)
     ingest(lake, files, keys, reference=folder / "reference")

@@ -14,8 +14,8 @@ from privacy_support import PROGRAM, make_fleet, run, snapshots_of, stray_files
 
 from pipeline.iceberg import current_files
 from pipeline.lake import open_lake
-from pipeline.launch import find_option_fault
 from pipeline.policy_file import DEFAULT_POLICY
+from pipeline.runners import Engine
 from pipeline.sources.avro_blocks import read_header, walk_blocks
 
 
@@ -227,7 +227,7 @@ def test_wrong_usage_is_told_in_a_line(arguments, word):
     ],
 )
 def test_options_go_to_beam_only_if_it_knows_them(flags, fault):
-    assert find_option_fault(flags) == fault
+    assert Engine(flags=flags).find_fault() == fault
 
 
 def test_an_unknown_option_of_a_run_is_wrong_usage(retailer, tmp_path):

@@ -1,0 +1,145 @@
+"""Where a graph runs: in this process, or on a cluster behind a job service; and in a line, why it failed there."""
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+
+import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner, create_runner
+
+from pipeline.errors import MeterveilError
+
+_LOCAL = ("DirectRunner", "FnApiRunner")
+#: What Beam adds to the text of an error that a step raised.
+_SUFFIX = " [while running"
+#: An error of ours in the traceback that a worker's runner passes on.
+_OURS = re.compile(rf"pipeline\.errors\.\w+: (.*?)(?:{re.escape(_SUFFIX)}|\n|\\n|$)")
+#: The first words of an error of the runner itself; what follows a colon may be anything.
+_OF_RUNNER = re.compile(r"(?:java|org\.apache)\.[\w.$]+(?:Exception|Error)\b(?:: [^\n]*)?")
+_MOST_WORDS = 300
+#: How long a job service may take to answer.
+_ANSWER_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A runner of Beam's, and the options that it is given.
+
+    Attributes:
+        runner: its name; ``DirectRunner`` is the in-process engine.
+        flags: options for Beam.
+    """
+
+    runner: str = "DirectRunner"
+    flags: Sequence[str] = ()
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether all that works on a run ends with this process."""
+        mode = PipelineOptions(list(self.flags)).view_as(DirectOptions).direct_running_mode
+        return self.runner in _LOCAL and mode != "multi_processing"
+
+    @property
+    def threads(self) -> int:
+        """Threads a worker works with: elsewhere, workers are as many as the runner has processors to give."""
+        return (os.cpu_count() or 1) if self.is_in_process else 1
+
+    def find_fault(self) -> str:
+        """Say what is wrong with the options, which Beam passes over if it doesn't know them; empty if nothing is.
+
+        Raises:
+            MeterveilError: the job service that may know them does not answer.
+        """
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):
+                options = PipelineOptions(list(self.flags))
+                unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
+        except SystemExit:
+            return said.getvalue().strip().rpartition("error: ")[2]
+        if self.runner not in _LOCAL and (endpoint := options.view_as(PortableOptions).job_endpoint):
+            unknown -= _ask_for_options(endpoint)
+        named = (flag.partition("=")[0] for flag in self.flags)
+        stray = [flag for flag in named if flag.lstrip("-").replace("-", "_") in unknown]
+        stray += [flag for flag in self.flags[:1] if not flag.startswith("-")]
+        return f"unknown option {stray[0]}" if stray else ""
+
+    def make_pipeline(self) -> beam.Pipeline:
+        """Make a pipeline that will run here.
+
+        Raises:
+            MeterveilError: there is no such runner.
+        """
+        return beam.Pipeline(runner=self._make_runner(), options=PipelineOptions(list(self.flags)))
+
+    def _make_runner(self) -> PipelineRunner:
+        try:
+            # Plain DirectRunner would look for another runner to download first.
+            return FnApiRunner() if self.runner in _LOCAL else create_runner(self.runner)
+        except (ValueError, ImportError, AttributeError):
+            raise MeterveilError(
+                "there is no such runner", where="--runner", remedy="name one of Beam's: DirectRunner, FlinkRunner …"
+            ) from None
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> None:
+    """Run a pipeline to its end; a job elsewhere is cancelled if this process is interrupted.
+
+    Raises:
+        MeterveilError: it failed, in the words of the step that did if there are any.
+    """
+    try:
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            result.cancel()
+            raise
+    except MeterveilError as error:
+        raise MeterveilError(str(error).partition(_SUFFIX)[0]) from None
+    except grpc.FutureTimeoutError:
+        raise _tell_silence(pipeline.options.view_as(PortableOptions).job_endpoint) from None
+    except grpc.RpcError:
+        raise MeterveilError(
+            "the job service ended before the job did",
+            where="--job_endpoint",
+            remedy="run it again: what the job may have committed all the same is not read twice",
+        ) from None
+    except RuntimeError as error:
+        raise explain_failure(str(error)) from None
+
+
+def explain_failure(text: str) -> MeterveilError:
+    """Find in what a runner says of a failed job the words that are ours, or else the runner's own first ones."""
+    if ours := _OURS.search(text):
+        return MeterveilError(ours[1])
+    found = _OF_RUNNER.search(text)
+    words = found[0][:_MOST_WORDS] if found else "for a reason that its log says"
+    return MeterveilError(
+        f"the job failed: {words}", where="the runner", remedy="nothing was committed; mend that and run it again"
+    )
+
+
+def _ask_for_options(endpoint: str) -> set[str]:
+    """Ask a job service for the names of its runner's options."""
+    with grpc.insecure_channel(endpoint) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(_ANSWER_S)
+            request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+            answer = beam_job_api_pb2_grpc.JobServiceStub(channel).DescribePipelineOptions(request, timeout=_ANSWER_S)
+        except (grpc.FutureTimeoutError, grpc.RpcError):
+            raise _tell_silence(endpoint) from None
+    return {option.name for option in answer.options}
+
+
+def _tell_silence(endpoint: str) -> MeterveilError:
+    return MeterveilError(
+        f"no job service answers at {endpoint}", where="--job_endpoint", remedy="start it, or name another one"
+    )

@@ -1,0 +1,105 @@
+"""Where a graph runs: options of a job service, what is said when a job fails, and workers that can't share a catalog."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from whole_job import ingest
+
+from pipeline import begin
+from pipeline.errors import MeterveilError, in_plain_words
+from pipeline.runners import Engine, explain_failure
+
+IDENTIFIER = "643006966000000012"
+#: As Flink passes on what a Python worker's harness says.
+OF_WORKER = """java.lang.RuntimeException: Error received from SDK harness for instruction 7: Traceback (most recent call last):
+  File "beam/sdk_worker.py", line 313, in _execute
+    response = task()
+pipeline.errors.BadFileError: /in/a.avro: it is cut short; deliver it again [while running 'PlanFiles-ptransform-33']
+
+\tat org.apache.beam.runners.fnexecution.control.FnApiControlClient.handle(FnApiControlClient.java:174)
+"""
+
+
+def test_a_failure_on_a_worker_is_told_in_its_own_words():
+    assert str(explain_failure(OF_WORKER)) == "/in/a.avro: it is cut short; deliver it again"
+    assert str(explain_failure(OF_WORKER.replace(" [while", "\n[while"))).endswith("deliver it again")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("x\njava.io.IOException: Insufficient number of network buffers\n\tat a.B", "Insufficient number"),
+        (f"ValueError: bad id {IDENTIFIER}", "for a reason that its log says"),
+        ("", "for a reason that its log says"),
+    ],
+)
+def test_of_any_other_failure_the_runners_own_words_are_told_and_no_others(said, words):
+    line = str(explain_failure(said))
+    assert words in line
+    assert "nothing was committed" in line
+    assert IDENTIFIER not in line
+    assert "\n" not in line
+
+
+def test_an_error_that_nobody_foresaw_leaves_a_step_without_its_words():
+    with (
+        pytest.raises(MeterveilError, match=r"ValueError in .*, line \d+, which nobody foresaw") as told,
+        in_plain_words(),
+    ):
+        raise ValueError(IDENTIFIER)
+    assert IDENTIFIER not in str(told.value)
+    assert told.value.__suppress_context__
+
+
+class _JobService(beam_job_api_pb2_grpc.JobServiceServicer):
+    def DescribePipelineOptions(self, request, context):  # noqa: N802 - the protocol's name
+        del request, context
+        option = beam_job_api_pb2.PipelineOptionDescriptor(name="max_bundle_size")
+        return beam_job_api_pb2.DescribePipelineOptionsResponse(options=[option])
+
+
+@pytest.fixture
+def endpoint():
+    server = grpc.server(ThreadPoolExecutor(1))
+    beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(_JobService(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner"])
+def test_options_go_to_a_job_service_if_beam_or_the_service_knows_them(endpoint, runner):
+    def fault_of(*flags: str) -> str:
+        return Engine(runner, [f"--job_endpoint={endpoint}", *flags]).find_fault()
+
+    assert fault_of("--max_bundle_size=5", "--parallelism=2") == ""
+    assert fault_of("--max_bundle_sizes=5") == "unknown option --max_bundle_sizes"
+
+
+def test_a_job_service_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("pipeline.runners._ANSWER_S", 0.2)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        endpoint = "{}:{}".format(*nobody.getsockname())
+        with pytest.raises(MeterveilError, match=f"no job service answers at {endpoint}"):
+            Engine("FlinkRunner", [f"--job_endpoint={endpoint}"]).find_fault()
+
+
+def test_workers_end_with_the_run_only_in_this_process():
+    assert Engine().is_in_process
+    assert Engine(flags=["--direct_running_mode=multi_threading", "--direct_num_workers=2"]).is_in_process
+    assert not Engine(flags=["--direct_running_mode=multi_processing"]).is_in_process
+    assert not Engine("FlinkRunner").is_in_process
+    assert Engine("FlinkRunner").threads == 1
+
+
+def test_a_worker_on_another_machine_than_the_catalogs_is_refused(tmp_path, fleet_run, monkeypatch):
+    lake, files = tmp_path / "lake", [fleet_run.folder / "readings" / "*"]
+    monkeypatch.setattr(begin, "tell_boot", lambda: "another-machine")
+    with pytest.raises(MeterveilError, match=r"SQLite.*run all workers on the machine"):
+        ingest(lake, files, fleet_run.keys, reference=fleet_run.folder / "reference", buckets=4)
+    assert not list(lake.rglob("*.frames"))
