@@ -92,6 +92,17 @@ READINGS = _view(
     *_SITE,
 )
 
+#: Fields of ``READINGS`` that can differ from one reading of a day to the next; all others hold for a point all day.
+OF_EACH_READING = (
+    "start",
+    "energy",
+    "status",
+    "flags",
+    "registered_at",
+    "rival_registered_at",
+    "daily_rival_registered_at",
+)
+
 #: One row per metering point, product and local date.
 DAILY = _view(
     *_POINT,

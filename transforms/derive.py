@@ -131,15 +131,15 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> Iterator[pa.Table]
     rows = Rows(made, rows.groups, rows.flat)
     if isinstance(dataset.columns[0].rule, Pseudonymise):
         rows = _sort_by(dataset.columns[0].name, rows)
-    return (_make_block(dataset, block) for block in rows.blocks())
+    return (_make_block(dataset, block, subkeys) for block in rows.blocks())
 
 
-def _make_block(dataset: Dataset, rows: Rows) -> pa.Table:
+def _make_block(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> pa.Table:
     order = None if rows.groups is None else Order.of(rows.groups)
     columns = []
     for column in dataset.columns:
         if order is not None and column.source in rows.flat:
-            values = _apply(column, rows.flat[column.source](order))
+            values = _make_values(column, rows.flat[column.source](order), subkeys)
         else:
             values = rows.spread(rows.columns[column.name])
         columns.append(values)
@@ -157,7 +157,7 @@ def _keep_where(rows: Rows, where: Mapping[str, str | bool]) -> Rows:
 
 
 def _make_values(column: Column, values: pa.Array, subkeys: Subkeys) -> pa.Array:
-    """Make a column's value for each group, by its rule on the distinct values."""
+    """Make a column's value for each group or reading, by its rule on the distinct values."""
     match column.rule:
         case Keep():
             return values

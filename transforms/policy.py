@@ -10,16 +10,18 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.registers import ATTRIBUTES, CUSTOMERS_FEED, REGISTERS, SPEAKERS
-from schemas.views import VIEW_KINDS, VIEWS, Field
+from schemas.views import OF_EACH_READING, VIEW_KINDS, VIEWS, Field
 from transforms.limits import compile_limits
 from transforms.plan import Dataset, Epoch, Keep, Plan, Zone
 from transforms.policy_columns import compile_columns
 from transforms.policy_errors import Path, PolicyError, expect, expect_all
 from transforms.policy_use import (
+    ANALYTICS_RULES,
     Names,
     check_audience,
     check_classes,
     check_domain,
+    check_domains,
     check_protection,
     check_use,
     compile_controller,
@@ -76,8 +78,9 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
     names = Names(classes, roles, recipients, purposes, domains)
     for name, audience in domains.items():
         check_audience(audience, names, ("domains", name))
-    _check_limits(document.get("limits", {}).get("missing", ()))
+    _check_limits(document.get("limits", {}))
     datasets = {name: _compile_dataset(name, spec, names) for name, spec in document["datasets"].items()}
+    check_domains(datasets)
     _check_state(datasets)
     return Plan(
         digest=digest_policy(document),
@@ -109,7 +112,10 @@ def digest_policy(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(normalised.encode()).hexdigest()
 
 
-def _check_limits(missing: Iterable[Mapping[str, Any]]) -> None:
+def _check_limits(limits: Mapping[str, Any]) -> None:
+    missing = limits.get("missing", ())
+    if any(math.isnan(limit["share"]) for limit in (*missing, limits.get("quarantined", {"share": 0}))):
+        raise PolicyError(("limits",), "a share is no number, and would hold for nothing", "give one from 0 to 1")
     for limit in missing:
         if limit.get("until_days", limit["after_days"]) < limit["after_days"]:
             raise PolicyError(("limits", "missing"), "a limit ends before it begins", "make until_days the greater")
@@ -140,7 +146,7 @@ def _compile_dataset(name: str, spec: Mapping[str, Any], names: Names) -> Datase
     if zone == "analytics" and VIEW_KINDS[spec["view"]] != "cell":
         raise PolicyError((*path, "view"), f"analytics may not select from {spec['view']}", "use readings or daily")
     view = VIEWS[spec["view"]]
-    _check_where(spec.get("where", {}), view, (*path, "where"))
+    _check_where(zone, spec.get("where", {}), view, names, (*path, "where"))
     columns = tuple(compile_columns(spec["fields"], view, (*path, "fields")))
     if not columns:
         raise PolicyError((*path, "fields"), "nothing is left in this dataset", "keep a field or remove the dataset")
@@ -161,12 +167,19 @@ def _compile_dataset(name: str, spec: Mapping[str, Any], names: Names) -> Datase
     )
 
 
-def _check_where(where: Mapping[str, str | bool], view: Mapping[str, Field], path: Path) -> None:
+def _check_where(
+    zone: Zone, where: Mapping[str, str | bool], view: Mapping[str, Field], names: Names, path: Path
+) -> None:
     for name, value in where.items():
         expect(name, view, "field", (*path, name))
         fits = pa.types.is_boolean if isinstance(value, bool) else pa.types.is_string
         if not fits(view[name].type):
             raise PolicyError((*path, name), f"{name} has no such values", f"it is {view[name].type}")
+        if view is VIEWS["readings"] and name in OF_EACH_READING:
+            raise PolicyError((*path, name), f"readings of a day differ in {name}", "filter by what holds all day")
+        # All rows would be of one customer, or of one street: what no column may show, the filter would tell.
+        if zone == "analytics" and isinstance(value, str) and names.class_of(view[name]) in ANALYTICS_RULES:
+            raise PolicyError((*path, name), f"this tells {name} of every row", "leave it out")
 
 
 def _check_state(datasets: Mapping[str, Dataset]) -> None:

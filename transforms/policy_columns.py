@@ -13,6 +13,8 @@ from transforms.plan import ENTITIES, Band, Column, Keep, Mask, PostalPrefix, Ps
 from transforms.policy_errors import Path, PolicyError, expect
 
 _MILLIONTHS = 1_000_000
+#: No integer of a view is greater.
+_GREATEST = 2**63 - 1
 
 
 def compile_columns(fields: Mapping[str, Any], view: Mapping[str, Field], path: Path) -> Iterator[Column]:
@@ -63,18 +65,20 @@ def _read_rule(spec: Any, path: Path) -> Rule:
         case {"generalise": "year"}:
             rule = Year()
         case {"generalise": {"postal_prefix": digits}}:
-            rule = PostalPrefix(digits)
+            rule = PostalPrefix(int(digits))
         case {"generalise": {"band": edges}}:
+            if not -_GREATEST <= min(edges) <= max(edges) <= _GREATEST:
+                raise PolicyError(path, "an edge is greater than any value", "leave it out")
             if any(low >= high for low, high in pairwise(edges)):
                 raise PolicyError(path, "the edges of a band do not ascend", "sort them, each once")
-            rule = Band(tuple(edges))
+            rule = Band(tuple(map(int, edges)))
         case {"round": step}:
             millionths = Decimal(str(step)) * _MILLIONTHS
             if millionths % 1:
                 raise PolicyError(path, "the step has more decimals than the values", "give it six at most")
             rule = Round(int(millionths))
         case {"mask": {"keep_last": keep_last}}:
-            rule = Mask(keep_last)
+            rule = Mask(int(keep_last))
         case _:
             rule = Keep()
     return rule

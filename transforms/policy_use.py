@@ -11,6 +11,7 @@ from transforms.plan import (
     Band,
     Column,
     Controller,
+    Dataset,
     PostalPrefix,
     Pseudonymise,
     Purpose,
@@ -193,7 +194,7 @@ def check_protection(
 
 
 def check_domain(spec: Mapping[str, Any], columns: Iterable[Column], names: Names, path: Path) -> None:
-    """Refuse pseudonyms without a domain, and a domain that is another audience's.
+    """Refuse pseudonyms without a domain, beside what they hide, and in a domain that is another audience's.
 
     Raises:
         PolicyError: that.
@@ -204,6 +205,11 @@ def check_domain(spec: Mapping[str, Any], columns: Iterable[Column], names: Name
             raise PolicyError(path, "pseudonyms and their epoch need a domain", "name one of the policy's domains")
         return
     expect(spec["domain"], names.domains, "domain", (*path, "domain"))
+    hidden = {column.source for column in columns if isinstance(column.rule, Pseudonymise)}
+    for column in columns:
+        if column.source in hidden and not isinstance(column.rule, Pseudonymise):
+            problem = f"{column.source} tells whose the pseudonym is"
+            raise PolicyError((*path, "fields", column.name), problem, "drop it, or the pseudonym")
     if not pseudonymised:
         raise PolicyError((*path, "domain"), "nothing is pseudonymised here", "leave the domain out")
     if set(spec["audience"]) != set(names.domains[spec["domain"]]):
@@ -212,3 +218,19 @@ def check_domain(spec: Mapping[str, Any], columns: Iterable[Column], names: Name
             f"{spec['domain']} belongs to another audience, and its pseudonyms would link the two",
             "give each audience a domain of its own",
         )
+
+
+def check_domains(datasets: Mapping[str, Dataset]) -> None:
+    """Refuse a domain on both sides: its operational rows would tell whose the pseudonyms of its analytics are.
+
+    Raises:
+        PolicyError: that.
+    """
+    analytics = {dataset.domain for dataset in datasets.values() if dataset.zone == "analytics"} - {""}
+    for name, dataset in datasets.items():
+        if dataset.zone == "operational" and dataset.domain in analytics:
+            raise PolicyError(
+                ("datasets", name, "domain"),
+                f"analytics has pseudonyms of {dataset.domain} too, and would be linked to what is identified here",
+                "give this dataset a domain of its own",
+            )

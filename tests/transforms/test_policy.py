@@ -4,6 +4,7 @@ import pickle
 from copy import deepcopy
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 
 from schemas.legal import NEED_A_GROUND
 from schemas.registers import REGISTERS
-from schemas.views import VIEW_KINDS, VIEWS
+from schemas.views import OF_EACH_READING, VIEW_KINDS, VIEWS
+from transforms.calendar import local_calendar
+from transforms.grid import CellGrids
 from transforms.plan import ENTITIES, Band, Column, Mask, PostalPrefix, Pseudonymise, Round, Year
 from transforms.policy import STATE_FIELDS, compile_plan, digest_policy
 from transforms.policy_errors import PolicyError, suggest_name
+from transforms.rows import flatten_cell
 
 SENSITIVE = {"direct_identifier", "identity_code", "contact", "location"}
 
@@ -181,6 +185,14 @@ def test_a_plan_is_frozen_and_travels_to_workers():
         ({"product": "keep"}, {"where": {"directoin": "production"}}, "where/directoin", "did you mean 'direction'"),
         ({"product": "keep"}, {"where": {"direction": True}}, "where/direction", "no such values"),
         ({"product": "keep"}, {"where": {"fuse_a": "25"}}, "where/fuse_a", "no such values"),
+        ({"product": "keep"}, {"where": {"customer_id": "C-1001"}}, "where/customer_id", "of every row"),
+        ({"product": "keep"}, {"where": {"postal_code": "00100"}}, "where/postal_code", "of every row"),
+        (
+            {"product": "keep"},
+            {"view": "readings", "where": {"status": "OK"}},
+            "where/status",
+            "readings of a day differ in status",
+        ),
         ({"product": "drop"}, {}, "fields", "nothing is left"),
         ({"site_id": {"pseudonymise": "usage_site"}}, {}, "", "need a domain"),
         ({"product": "keep"}, {"epoch": "year"}, "", "need a domain"),
@@ -198,6 +210,7 @@ def test_a_plan_is_frozen_and_travels_to_workers():
         ({"fuse_a": {"mask": {"keep_last": 1}}}, {}, "fields/fuse_a", "does not fit"),
         ({"heating": {"generalise": {"postal_prefix": 2}}}, {}, "fields/heating", "does not fit"),
         ({"fuse_a": {"generalise": {"band": [35, 25]}}}, {}, "fields/fuse_a", "do not ascend"),
+        ({"fuse_a": {"generalise": {"band": [25, 2**63]}}}, {}, "fields/fuse_a", "greater than any value"),
         ({"energy": {"round": 0.0000001}}, {}, "fields/energy", "more decimals"),
         ({"site_id": "keep"}, {}, "fields/site_id", "pseudonymise or drop"),
         ({"site_id": {"mask": {"keep_last": 2}}}, {}, "fields/site_id", "pseudonymise or drop"),
@@ -211,6 +224,48 @@ def test_refuses_with_place_and_remedy(fields, more, path, words):
         compile_study(fields, **more)
     assert "/".join(caught.value.path) == f"datasets/analytics.study/{path}".rstrip("/")
     assert words in f"{caught.value.problem}; {caught.value.remedy}"
+
+
+def test_pseudonyms_do_not_stand_beside_what_they_hide():
+    fields = {"customer": {"from": "customer_id", "pseudonymise": "customer"}, "customer_id": "keep"}
+    document = make_document(operational__study=make_study(fields, domain="study"))
+    document["purposes"]["research"]["classes"].append("direct_identifier")
+    with pytest.raises(PolicyError, match="customer_id tells whose the pseudonym is") as caught:
+        compile_plan(document)
+    assert caught.value.path == ("datasets", "operational.study", "fields", "customer_id")
+    del fields["customer_id"]
+    assert compile_plan(document)
+
+
+def test_a_domain_is_on_one_side_only():
+    fields = {"customer": {"from": "customer_id", "pseudonymise": "customer"}}
+    study = make_study(fields, domain="study")
+    document = make_document(operational__study=study, operational__more=study)
+    assert compile_plan(document)
+    document["datasets"]["analytics.study"] = study
+    with pytest.raises(PolicyError, match="analytics has pseudonyms of study too") as caught:
+        compile_plan(document)
+    assert caught.value.path == ("datasets", "operational.study", "domain")
+
+
+def test_fields_that_differ_between_readings_are_those_that_the_rows_have_flat():
+    calendar = local_calendar("Europe/Helsinki")
+    points = {("8716867000030", 3600): np.array([0])}
+    cell = CellGrids.empty(20_000, pa.array(["P"]), points, np.array([0]), calendar)
+    _, rows = flatten_cell(cell, {}, calendar)
+    assert set(rows.flat) == set(OF_EACH_READING)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"quarantined": {"share": float("nan"), "action": "warn"}},
+        {"missing": [{"share": float("nan"), "action": "warn", "after_days": 1}]},
+    ],
+)
+def test_a_share_that_is_no_number_is_refused(limits):
+    with pytest.raises(PolicyError, match="a share is no number"):
+        compile_plan(make_document() | {"limits": limits})
 
 
 @pytest.mark.parametrize("section", ["grants", "domains"])
