@@ -20,7 +20,8 @@ _TIME = pa.timestamp("us", tz="UTC")
 
 #: A series batch: one row per series. ``energy`` and ``status`` have equal lengths and no nulls inside; under MISSING
 #: the energy is 0. ``row`` is where the series stands in its file, counted from 1 (a line of a CSV file, header
-#: included; a record of an Avro or Parquet file).
+#: included; a record of an Avro or Parquet file); ``position`` is the place of its first reading among those that stand
+#: there. Reading ``p`` of a series is the one at ``row`` and ``position + p``, which no other reading of the file is.
 SERIES_SCHEMA = pa.schema(
     [
         pa.field("metering_point_id", pa.string(), nullable=False),
@@ -31,6 +32,7 @@ SERIES_SCHEMA = pa.schema(
         pa.field("energy", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
         pa.field("status", pa.list_(pa.field("item", pa.int8(), nullable=False)), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
     ]
 )
 

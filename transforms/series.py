@@ -120,7 +120,7 @@ def regroup(batch: pa.RecordBatch) -> pa.RecordBatch:
     For input that is sorted by time instead of by point; points and products come in the order of their first series.
     A batch whose series are long already is returned as it is.
 
-    A joined series keeps the row of its first part, so that rows no longer lead to readings: regroup after validation.
+    A joined series keeps the row of its first part, so that these no longer lead to readings: regroup after validation.
     """
     offsets = series_offsets(batch)
     if batch.num_rows * LONG_ENOUGH <= offsets[-1]:
@@ -160,7 +160,8 @@ def drop_readings(batch: pa.RecordBatch, dropped: NDArray[np.bool_]) -> pa.Recor
         dropped: bool, one for each reading of the flat child arrays; true takes it out.
 
     Returns:
-        A batch of ``SERIES_SCHEMA``; every stretch keeps the ``row`` of the series that it comes from.
+        A batch of ``SERIES_SCHEMA``; every stretch keeps the ``row`` of the series that it comes from, and has its own
+        ``position`` there.
     """
     if not dropped.any():
         return batch
@@ -175,7 +176,7 @@ def drop_readings(batch: pa.RecordBatch, dropped: NDArray[np.bool_]) -> pa.Recor
     position = kept[first] - offsets[origin]
     resolution_s = batch.column("resolution_s").to_numpy()[origin]
     taken = pa.array(origin)
-    return build_series(
+    rest = build_series(
         metering_point_id=batch.column("metering_point_id").take(taken),
         product=batch.column("product").take(taken),
         start=as_int64(batch.column("start"))[origin] + position * _microseconds(resolution_s),
@@ -185,6 +186,8 @@ def drop_readings(batch: pa.RecordBatch, dropped: NDArray[np.bool_]) -> pa.Recor
         offsets=np.append(first, kept.size),
         values=(flat_energy(batch)[kept], flat_status(batch)[kept]),
     )
+    positions = (batch.column("position").to_numpy()[origin] + position).astype(np.int32)
+    return rest.set_column(rest.num_columns - 1, SERIES_SCHEMA.field("position"), pa.array(positions))
 
 
 def reject_readings(
@@ -202,8 +205,8 @@ def reject_readings(
         reason: why.
 
     Returns:
-        A batch of ``REJECTED_SCHEMA``, in the order of the arguments. ``row`` is that of the series: in formats with
-        one reading a row, reading ``p`` of the series stands in row ``row + p``.
+        A batch of ``REJECTED_SCHEMA``, in the order of the arguments. ``row`` is that of the series, and ``position``
+        counts from there: in formats with one reading a row, the reading stands in row ``row + position``.
     """
     flat = pa.array(series_offsets(batch)[series_index] + position)
     taken = batch.drop_columns(["energy", "status"]).take(pa.array(series_index))
@@ -222,7 +225,7 @@ def reject_readings(
             "status": status,
         },
         row=taken.column("row").to_numpy(),
-        position=position,
+        position=taken.column("position").to_numpy() + position,
         codes=np.full(len(flat), REASONS.index(reason), dtype=np.int8),
         decoded_energy=energy.to_numpy(),
     )
@@ -239,7 +242,10 @@ def build_series(
     offsets: NDArray[np.int64],
     values: tuple[NDArray[np.int64], NDArray[np.int8]],
 ) -> pa.RecordBatch:
-    """Put a series batch together from one value a series, list offsets (one more) and flat (energy, status)."""
+    """Put a series batch together from one value a series, list offsets (one more) and flat (energy, status).
+
+    Each series begins where its row does.
+    """
     ends = pa.array(offsets.astype(np.int32))
     energy, status = values
     return pa.RecordBatch.from_arrays(
@@ -252,6 +258,7 @@ def build_series(
             pa.ListArray.from_arrays(ends, pa.array(energy), type=_ENERGY_LIST),
             pa.ListArray.from_arrays(ends, pa.array(status), type=_STATUS_LIST),
             pa.array(row),
+            pa.array(np.zeros(len(row), np.int32)),
         ],
         schema=SERIES_SCHEMA,
     )

@@ -88,7 +88,7 @@ _READINGS_SCHEMA = pa.schema(
         _require("status", pa.int8()),
     ]
 )
-_SERIES_SCHEMA = pa.schema([field for field in SERIES_SCHEMA if field.name != "row"])
+_SERIES_SCHEMA = pa.schema([field for field in SERIES_SCHEMA if field.name not in ("row", "position")])
 
 
 @dataclass(frozen=True, eq=False)

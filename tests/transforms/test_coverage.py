@@ -22,6 +22,7 @@ def make_batch(series):
             "energy": [1] * length,
             "status": [5] * length,
             "row": 1,
+            "position": 0,
         }
         for point, start, resolution, length in series
     ]

@@ -57,6 +57,7 @@ def frames_of(deliveries):
         "energy": [[d.energy] for d in deliveries],
         "status": [[d.status] for d in deliveries],
         "row": list(range(1, len(deliveries) + 1)),
+        "position": [0] * len(deliveries),
     }
     batch = pa.RecordBatch.from_pydict(columns, schema=SERIES_SCHEMA)
     found = list(split_by_cell(batch, locate(batch, CALENDAR), 1))
@@ -220,6 +221,7 @@ def test_a_whole_day_at_once_equals_the_same_day_slot_by_slot():
             "energy": energy.tolist(),
             "status": [[int(Status.OK)] * 92] * 3,
             "row": [1, 2, 3],
+            "position": [0, 0, 0],
         },
         schema=SERIES_SCHEMA,
     )

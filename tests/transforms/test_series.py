@@ -102,6 +102,13 @@ def test_dropping_keeps_exactly_the_others(rows, data):
     rest = drop_readings(batch, np.array(dropped, dtype=bool))
     rest.validate(full=True)
     assert unfold(rest) == [row for row, gone in zip(rows, dropped, strict=True) if not gone]
+    # Each reading is still where it stood: rows were numbered from 1.
+    places = [
+        series["row"] + series["position"] + slot
+        for series in rest.to_pylist()
+        for slot in range(len(series["energy"]))
+    ]
+    assert places == [number for number, gone in enumerate(dropped, 1) if not gone]
 
 
 def test_a_series_breaks_where_anything_but_the_values_changes():
