@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import jsonschema
 import pyarrow as pa
-import yaml
 
+from pipeline.checked_yaml import load_document
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.fields import parse_resolution, parse_stamp, require_registration
@@ -93,16 +92,7 @@ def load_mapping(path: str) -> Mapping:
     Raises:
         MeterveilError: no such file, no YAML, an unknown or missing key, or keys that contradict each other.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise MeterveilError("it can't be opened", where=path, remedy=error.strerror or "check --mapping") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise _wrong(path, "it is no YAML") from None
-    fault = jsonschema.exceptions.best_match(_validator().iter_errors(content))
-    if fault is not None:
-        place = ".".join(str(part) for part in fault.absolute_path)
-        raise _wrong(path, f"{place}: {fault.message}" if place else fault.message)
+    content = load_document(path, _load_schema()).content
     _check_choices(content, path)
     return _build(content, path)
 
@@ -112,8 +102,6 @@ def _check_choices(content: dict[str, Any], path: str) -> None:
     columns = content["columns"]
     if "product" in columns and "product" in content:
         raise _wrong(path, "name the product once: as a column or for all")
-    if not all(isinstance(word, str) for word in content.get("status_words", {})):
-        raise _wrong(path, "status_words holds a word that YAML takes for a number or truth value: quote it")
     if "register" in content:
         _check_register(content, path)
     else:
@@ -193,9 +181,9 @@ def _build(content: dict[str, Any], path: str) -> Mapping:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    schema = json.loads(files("schemas").joinpath("mapping.schema.json").read_text("utf-8"))
-    return jsonschema.Draft202012Validator(schema)
+def _load_schema() -> MappingType[str, Any]:
+    schema: dict[str, Any] = json.loads(files("schemas").joinpath("mapping.schema.json").read_text("utf-8"))
+    return schema
 
 
 def _wrong(path: str, problem: str) -> MeterveilError:

@@ -154,7 +154,7 @@ def test_the_first_of_several_faults_is_reported(policy):
     ("old", "new", "words"),
     [
         ("    fields:\n", "    fields:\n      start: drop\n", "'start' stands here twice"),
-        ('"*": [analyst, product_development]', '"*": &all [analyst]\n  everyone: *all', "a policy has no aliases"),
+        ('"*": [analyst, product_development]', '"*": &all [analyst]\n  everyone: *all', "there are no aliases here"),
         ("version: 1", "version: [1", "expected ',' or ']'"),
         ("version: 1", "version: !!python/name:os.system 1", "could not determine a constructor"),
     ],

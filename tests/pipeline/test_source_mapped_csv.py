@@ -13,6 +13,7 @@ from pipeline.errors import BadFileError, MeterveilError
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.mapping import load_mapping
 from pipeline.sources.registry import plan_file
+from schemas.status import Status
 
 OCTOPUS = str(Path(schemas.__file__).parent / "mappings" / "octopus_2017.yaml")
 HELSINKI = ZoneInfo("Europe/Helsinki")
@@ -183,16 +184,18 @@ def test_registration_from_the_name(tmp_path):
         ({}, {"resolution": "length"}, "name the resolution once"),
         ({"resolution": "PT15"}, {}, "no ISO 8601 duration"),
         ({"unit": None}, {}, "name the unit once"),
-        ({"unit": "J"}, {}, "unit: 'J' is not one of"),
+        ({"unit": "J"}, {}, "unit: there is no 'J' here"),
         ({"status": None}, {"status": "quality"}, "belong together"),
         ({"status": None}, {}, "name the status once"),
-        ({"colour": "red"}, {}, "'colour' was unexpected"),
-        ({}, {"begin": "time"}, "'begin' was unexpected"),
+        ({"colour": "red"}, {}, "there is no 'colour' here"),
+        ({}, {"begin": "time"}, "there is no 'begin' here"),
         ({"time_zone": "Helsinki"}, {}, "time_zone is no zone"),
         ({"decimal_sign": ","}, {}, "are the same"),
         ({"registered_at": {"file_name": "x"}}, {}, "one group"),
         ({"registered_at": {"file_name": "("}}, {}, "no regular expression"),
-        ({"status": None, "status_words": {1: "OK"}}, {"status": "quality"}, "quote it"),
+        ({"delimiter": "§"}, {}, "expected one ASCII character"),
+        ({"delimiter": '"'}, {}, "expected one ASCII character"),
+        ({"status": None, "status_words": {"A": "okay"}}, {"status": "quality"}, "there is no 'okay' here"),
     ],
 )
 def test_a_faulty_mapping_is_refused_with_the_reason(tmp_path, changes, columns, problem):
@@ -201,11 +204,25 @@ def test_a_faulty_mapping_is_refused_with_the_reason(tmp_path, changes, columns,
 
 
 def test_a_mapping_that_is_none_is_refused(tmp_path):
-    with pytest.raises(MeterveilError, match="can't be opened"):
+    with pytest.raises(MeterveilError, match="No such file"):
         load_mapping(str(tmp_path / "none.yaml"))
     (tmp_path / "bad.yaml").write_text("a: [", "utf-8")
-    with pytest.raises(MeterveilError, match="no YAML"):
+    with pytest.raises(MeterveilError, match=r"bad.yaml:2: did not find expected node"):
         load_mapping(str(tmp_path / "bad.yaml"))
+    # A feed that is given by mistake, none of whose values is told.
+    (tmp_path / "feed.csv").write_text(f"id,time,value\n{POINT},2026-01-01 00:00,1\n", "utf-8")
+    with pytest.raises(MeterveilError, match=r"feed.csv:1: expected a mapping") as told:
+        load_mapping(str(tmp_path / "feed.csv"))
+    assert POINT not in str(told.value)
+    for tag in ("!!int ''", "!!float ''", "!!bool x", "!!timestamp x", "2026-99-99"):
+        (tmp_path / "tag.yaml").write_text(f"product: {tag}", "utf-8")
+        with pytest.raises(MeterveilError, match="no YAML"):
+            load_mapping(str(tmp_path / "tag.yaml"))
+
+
+def test_words_of_the_status_are_taken_as_they_stand(tmp_path):
+    mapping = load_mapping(write_mapping(tmp_path, {"status": None, "status_words": {1: "OK"}}, {"status": "q"}))
+    assert mapping.status_words == {"1": Status.OK}
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):

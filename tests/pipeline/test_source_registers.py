@@ -73,7 +73,7 @@ def test_energy_is_the_difference_of_reads(tmp_path):
 
 def test_the_product_is_that_of_the_mapping(tmp_path):
     path = tmp_path / "f.csv"
-    path.write_text("\n".join([HEADER, *hourly(NOON, [1, 2])]), "utf-8")
+    path.write_text("\n".join([HEADER, *hourly(NOON, [1, 2]), ""]), "utf-8")
     good, _ = read_file(path, ReadOptions(registered_at="2027-01-01T00:00:00Z", mapping=write_mapping(tmp_path)))
     assert [(reading[1], reading[3]) for reading in good] == [("district_heat", 3600)]
 
@@ -166,7 +166,7 @@ def test_the_order_of_lines_is_of_no_consequence(tmp_path):
 def test_the_newer_registration_of_two_reads_counts(tmp_path):
     path = tmp_path / "f.csv"
     lines = [f"{line};2026-01-0{day}T00:00:00Z" for line, day in zip(hourly(NOON, [1, 2, 3]), (7, 6, 8), strict=True)]
-    path.write_text("\n".join([f"{HEADER};r", *lines]), "utf-8")
+    path.write_text("\n".join([f"{HEADER};r", *lines, ""]), "utf-8")
     good, _ = read_file(path, ReadOptions(mapping=write_mapping(tmp_path, columns={"registered_at": "r"})))
     assert [hour(reading[4]) for reading in good] == ["07 00", "08 00"]
 
@@ -174,7 +174,7 @@ def test_the_newer_registration_of_two_reads_counts(tmp_path):
 def test_a_file_is_one_part(tmp_path):
     mapping = write_mapping(tmp_path, {"time_zone": None})
     path = tmp_path / "f.csv"
-    path.write_text("\n".join([HEADER, *(f"H1;2026-01-05T{n:02}:00:00Z;{n}" for n in range(24))]), "utf-8")
+    path.write_text("\n".join([HEADER, *(f"H1;2026-01-05T{n:02}:00:00Z;{n}" for n in range(24)), ""]), "utf-8")
     assert len(plan_file(str(path), ReadOptions(registered_at="2027-01-01T00:00:00Z", mapping=mapping))) == 1
 
 
@@ -196,7 +196,7 @@ def test_zeros_of_summer_are_no_fault(is_heat, flagged):
         ({}, {"energy": "kwh"}, "columns names energy"),
         ({}, {"start": "time"}, "columns names start"),
         ({"resolution": None}, {}, "how far apart reads are"),
-        ({"register": {"digits": 6}}, {}, "'most' is a required property"),
+        ({"register": {"digits": 6}}, {}, "most missing; expected digits"),
         ({"register": {"digits": 2, "most": 100}}, {}, "more than a register of so many digits"),
         ({"register": None}, {"energy": "kwh", "start": "time"}, "say in register how it counts"),
         ({"register": None}, {}, "names no energy"),
@@ -211,7 +211,7 @@ def test_a_faulty_mapping_is_refused_with_the_reason(tmp_path, changes, columns,
 def test_the_example_of_a_mapping_reads_a_file(tmp_path):
     path = tmp_path / "f.csv"
     lines = [f"{line};M1;80;40" for line in hourly(NOON, ["1,5", "2", "4"])]
-    path.write_text("\n".join(["place;time;energy;meter;supply;return", *lines]), "utf-8")
+    path.write_text("\n".join(["place;time;energy;meter;supply;return", *lines, ""]), "utf-8")
     mapping = str(Path(schemas.__file__).parent / "mappings" / "district_heat.yaml")
     good, rejected = read_file(path, ReadOptions(registered_at="2027-01-01T00:00:00Z", mapping=mapping))
     assert ([reading[5] for reading in good], rejected) == ([500_000, 2_000_000], [])
