@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadFileError, MeterveilError
+from pipeline.files import map_file
+from pipeline.sources.avro_blocks import pack_single, read_header, unpack_blocks
+from pipeline.sources.parquet_footer import check_pages, read_groups
 from schemas.reference import REFERENCE_FEEDS
 from schemas.registers import REGISTERS
 from transforms.matching import canonical_text, check_identity_codes
@@ -23,6 +27,10 @@ from transforms.series import canonical_ids
 #: Few enough for the processor's caches while the rows are cut into buckets, which takes four times as long with more.
 _BATCH_ROWS = 100_000
 _CSV_BLOCK_BYTES = 8 << 20
+#: Of the names of all columns.
+_CSV_HEADER_BYTES = 64 << 10
+_AVRO_BLOCK_BYTES = 8 << 20
+_AVRO_KINDS = ("null", "boolean", "int", "long", "float", "double", "string", "bytes", "enum")
 #: Records come as dictionaries, ten times the size of their columns.
 _AVRO_ROWS = 50_000
 _ID_COLUMNS = frozenset({"metering_point_id", "site_id", "contract_id", "customer_id"})
@@ -111,7 +119,9 @@ def _read_batches(name: str, path: Path) -> Iterator[pa.RecordBatch]:
     try:
         for raw in _READERS[path.suffix](path, schema):
             yield _conform(raw, schema, path)
-    except (OSError, pa.ArrowException):
+    except MeterveilError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged bytes lead pyarrow into errors of every kind
         raise _unreadable(path) from None
 
 
@@ -216,14 +226,23 @@ def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
 
 
 def _read_parquet(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    groups, rows = read_groups(str(path)), 0
+    with map_file(path) as data:
+        for chunk in chain.from_iterable(group.chunks for group in groups):
+            check_pages(data, chunk, path.name)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         _check_columns(file.schema_arrow.names, schema, path)
-        yield from file.iter_batches(_BATCH_ROWS)
+        for batch in file.iter_batches(_BATCH_ROWS):
+            batch.validate(full=True)  # nothing else sees text that is no UTF-8
+            rows += batch.num_rows
+            yield batch
+    if rows != sum(group.rows for group in groups):
+        raise _unreadable(path)
 
 
 def _read_csv(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
-        header = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+        header = file.readline(_CSV_HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
     names = [name.strip('"') for name in header.split(",")]
     _check_columns(names, schema, path)
     convert = pv.ConvertOptions(
@@ -239,18 +258,35 @@ def _read_csv(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def _read_avro(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Read with fastavro: slower than DataFusion, but it does not take half a file for a whole one."""
-    with path.open("rb") as file:
-        try:
-            records = fastavro.reader(file)
-            record: Any = records.writer_schema
-            _check_columns([field["name"] for field in record["fields"]], schema, path)
-            while rows := list(islice(records, _AVRO_ROWS)):
-                yield pa.RecordBatch.from_pylist(rows)
-        except MeterveilError:
-            raise
-        except Exception:  # noqa: BLE001 - damaged bytes lead fastavro into errors of every kind
-            raise _unreadable(path) from None
+    """Read with fastavro, whose types are Python's: dates and optional fields come as they are meant."""
+    try:
+        with map_file(path) as data:
+            header = read_header(data, path.name)
+            fields = header.schema["fields"]
+            _check_columns([field["name"] for field in fields], schema, path)
+            _check_plain(fields, schema, path)
+            for records in unpack_blocks(data, header, path.name, header.length, len(data), _AVRO_BLOCK_BYTES):
+                found = fastavro.reader(BytesIO(pack_single(header, records, records.count)))
+                while rows := list(islice(found, _AVRO_ROWS)):
+                    yield pa.RecordBatch.from_pylist(rows)
+    except MeterveilError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged bytes lead fastavro into errors of every kind
+        raise _unreadable(path) from None
+
+
+def _check_plain(fields: Sequence[Any], schema: pa.Schema, path: Path) -> None:
+    for field in fields:
+        if not _is_plain(field["type"]):
+            raise _wrong_type(path, schema.field(field["name"]))
+
+
+def _is_plain(kind: Any) -> bool:
+    """Tell whether an Avro type is a single value; an array of nothing can say that it is endless."""
+    if isinstance(kind, list):
+        return all(map(_is_plain, kind))
+    name = kind.get("type") if isinstance(kind, dict) else kind
+    return name in _AVRO_KINDS
 
 
 _READERS: dict[str, Callable[[Path, pa.Schema], Iterator[pa.RecordBatch]]] = {

@@ -1,8 +1,13 @@
-"""Folders and files of the lake, made with the modes of their zone: operational ones for their owner alone."""
+"""Folders and files of the lake, made with the modes of their zone: operational ones for their owner alone.
 
+And the bytes of any file, without reading it whole.
+"""
+
+import mmap
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
@@ -57,6 +62,13 @@ def replace_file(path: Path, content: bytes, *, private: bool) -> None:
 def list_drafts(folder: Path) -> list[Path]:
     """List what ``replace_file`` has begun in a folder and not done, at work or dead."""
     return sorted(folder.glob(f".*.{'[0-9a-f]' * 2 * _RANDOM_BYTES}"))
+
+
+@contextmanager
+def map_file(path: str | Path) -> Iterator[mmap.mmap]:
+    """Give a file's bytes, which are read where they are touched."""
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
 
 
 def _sync_folder(path: Path) -> None:

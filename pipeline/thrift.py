@@ -1,7 +1,6 @@
 """Thrift's compact protocol, in which a Parquet footer is written: structures as dicts of typed fields by id.
 
-Source of the rules: thrift-compact-protocol.md of Apache Thrift. Maps and doubles, which Parquet doesn't use, are left
-out.
+Source of the rules: thrift-compact-protocol.md of Apache Thrift. Maps, which Parquet doesn't use, are left out.
 """
 
 from collections.abc import Iterable
@@ -12,6 +11,8 @@ TRUE, FALSE, I8, I16, I32, I64, BINARY, LIST, STRUCT = 1, 2, 3, 4, 5, 6, 8, 9, 1
 #: A type and a value: int, bytes, ``(type of items, items)`` of a list, or a structure; None under TRUE and FALSE.
 Field = tuple[int, Any]
 Struct = dict[int, Field]
+#: Ten bytes of seven bits hold any number.
+_LONGEST_SHIFT = 63
 
 
 def i32(value: int) -> Field:
@@ -54,6 +55,12 @@ def decode_struct(content: bytes) -> Struct:
         ValueError: it holds a type that is none of ours.
     """
     return _Reader(content).take_struct()
+
+
+def decode_struct_at(content: Any, start: int) -> tuple[Struct, int]:
+    """Read a structure that begins somewhere in bytes; gives it, and where it ends. Raises as ``decode_struct``."""
+    reader = _Reader(content, start)
+    return reader.take_struct(), reader.at
 
 
 def _put_struct(out: bytearray, fields: Struct) -> None:
@@ -107,8 +114,8 @@ def _put_number(out: bytearray, value: int) -> None:
 
 
 class _Reader:
-    def __init__(self, content: bytes) -> None:
-        self._content, self._at = content, 0
+    def __init__(self, content: Any, start: int = 0) -> None:
+        self._content, self.at = content, start
 
     def take_struct(self) -> Struct:
         fields: Struct = {}
@@ -126,10 +133,10 @@ class _Reader:
                 return value - (value >> 7 << 8)
             case 4 | 5 | 6:
                 return self._take_signed()
-            case 8:
-                length = self._take_number()
-                self._at += length
-                return self._content[self._at - length : self._at]
+            case 7 | 8:  # a double, which only files of others have; bytes
+                length = 8 if kind == 7 else self._take_number()
+                self.at += length
+                return bytes(self._content[self.at - length : self.at])
             case 9:
                 head = self._take_byte()
                 size = head >> 4 if head >> 4 < 15 else self._take_number()
@@ -141,8 +148,8 @@ class _Reader:
         raise ValueError(f"type {kind} of Thrift")
 
     def _take_byte(self) -> int:
-        self._at += 1
-        return self._content[self._at - 1]
+        self.at += 1
+        return int(self._content[self.at - 1])
 
     def _take_number(self) -> int:
         value = shift = 0
@@ -152,6 +159,8 @@ class _Reader:
             shift += 7
             if byte < 0x80:
                 return value
+            if shift > _LONGEST_SHIFT:
+                raise ValueError("a number of Thrift has 64 bits")
 
     def _take_signed(self) -> int:
         value = self._take_number()

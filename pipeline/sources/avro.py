@@ -7,7 +7,6 @@ it) is found only if the block no longer decompresses or its records no longer p
 """
 
 import json
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,16 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import BadFileError
-from pipeline.sources.avro_blocks import MAGIC, Header, Records, pack_single, read_header, unpack_blocks, walk_blocks
+from pipeline.files import map_file
+from pipeline.sources.avro_blocks import (
+    MAGIC,
+    Header,
+    Records,
+    pack_single,
+    read_header,
+    unpack_blocks,
+    walk_blocks,
+)
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.deliver import Columns, deliver_readings, deliver_series
 
@@ -71,7 +79,7 @@ class AvroSource:
             BadFileError: cut short, damaged, or a schema that does not resolve to ours; it names the byte or the field.
         """
         del options
-        with _mapped(path) as data:
+        with map_file(path) as data:
             header = read_header(data, path)
             _resolve(header.schema, path)
             splits = []
@@ -92,7 +100,7 @@ class AvroSource:
             BadFileError: a block that does not decompress or parse, or records fewer or more than the blocks say.
         """
         del options
-        with _mapped(split.path) as data:
+        with map_file(split.path) as data:
             header = read_header(data, split.path)
             resolution = _resolve(header.schema, split.path)
             row = split.first_row
@@ -116,8 +124,9 @@ def _deliver(batch: pa.RecordBatch, resolution: _Resolution, first_row: int) -> 
 def _decode(header: Header, records: Records, resolution: _Resolution, split: Split) -> Iterator[pa.RecordBatch]:
     """Decode records in one batch of exactly as many as their blocks count.
 
-    The batch size is what ends the decoding of good records (see ``pack_single``); bytes that are left behind it either
-    do not parse or make a second batch.
+    A decoder that stops at a count too low might wait for ever for the bytes behind it to go away; with one too high,
+    it has to come to the end of the bytes. The batch size is what ends the decoding of good records; bytes that are
+    left behind it either do not parse or make a second batch.
     """
     if not records.content and not records.count:
         return
@@ -127,7 +136,9 @@ def _decode(header: Header, records: Records, resolution: _Resolution, split: Sp
     # Quoted, since DataFusion would fold the names to lower case.
     names = [datafusion.col(f'"{name}"') for name in resolution.sources.values()]
     try:
-        with _private_file(pack_single(header, records)) as path:
+        # A record takes at least one byte: there are fewer than this.
+        packed = pack_single(header, records, len(records.content) + 1)
+        with _private_file(packed) as path:
             frame = datafusion.SessionContext(config).read_avro(path, file_extension="").select(*names)
             batches = [batch.to_pyarrow() for batch in frame.execute_stream()]
     except Exception as error:
@@ -163,12 +174,6 @@ def _private_file(content: bytes) -> Iterator[str]:
             yield file.name
 
 
-@contextmanager
-def _mapped(path: str) -> Iterator[mmap.mmap]:
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield data
-
-
 def _resolve(writer: Any, path: str) -> _Resolution:
     """Resolve a writer's schema to ours by Avro's rules, as far as they lose nothing.
 
@@ -180,8 +185,14 @@ def _resolve(writer: Any, path: str) -> _Resolution:
     """
     try:
         fastavro.parse_schema(writer)
+        return _match_fields(writer, path)
+    except BadFileError:
+        raise
     except Exception:  # noqa: BLE001 - whatever a broken schema trips over
         raise _wrong_schema(path, "it is no Avro schema") from None
+
+
+def _match_fields(writer: Any, path: str) -> _Resolution:
     if not isinstance(writer, dict) or writer.get("type") != "record":
         raise _wrong_schema(path, "its records are no records of readings")
     written = {field["name"]: field["type"] for field in writer["fields"]}

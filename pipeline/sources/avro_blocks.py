@@ -1,17 +1,12 @@
 """The outside of an Avro container file: header, blocks, sync markers and exact end. Decodes no record."""
 
-import bz2
 import json
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cramjam
-from backports import zstd
-
 from pipeline.errors import BadFileError
+from pipeline.sources.avro_codecs import CODECS, MOST_BYTES, TooLargeError, unpack_block
 
 MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
@@ -115,7 +110,7 @@ def read_header(data: Any, path: str) -> Header:
         raise BadFileError("its codec is not known", where=path, remedy=f"write it with one of {', '.join(CODECS)}")
     try:
         schema = json.loads(entries["avro.schema"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise walker.fail("the header holds no schema", 0) from None
     return Header(schema, codec, sync, walker.position)
 
@@ -134,18 +129,22 @@ def unpack_blocks(data: Any, header: Header, path: str, start: int, stop: int, t
     """Decompress the blocks between two block edges, joined to at least ``target`` bytes of records.
 
     Raises:
-        BadFileError: a block that does not decompress, or fails the checksum of its codec.
+        BadFileError: a block that does not decompress, fails the checksum of its codec, holds more than a block may, or
+            counts more records than it has bytes.
     """
-    unpack = CODECS[header.codec]
     parts: list[bytes] = []
     size = count = 0
     for block, content in _walk(data, header, path, start, stop):
+        where = f"{path}, bytes {block.start} to {block.stop}"
         try:
-            parts.append(unpack(data[content : block.stop - _SYNC_BYTES]))
+            parts.append(unpack_block(header.codec, data[content : block.stop - _SYNC_BYTES]))
+        except TooLargeError:
+            problem = f"the block holds more than {MOST_BYTES >> 20} MiB of records"
+            raise BadFileError(problem, where=where, remedy="write it in smaller blocks") from None
         except Exception:  # noqa: BLE001 - every codec has errors of its own
-            raise BadFileError(
-                "the block does not decompress", where=f"{path}, bytes {block.start} to {block.stop}", remedy=_REMEDY
-            ) from None
+            raise BadFileError("the block does not decompress", where=where, remedy=_REMEDY) from None
+        if block.count > len(parts[-1]):  # whoever decodes makes room for that many
+            raise BadFileError("the block's count of records can't be", where=where, remedy=_REMEDY)
         size, count = size + len(parts[-1]), count + block.count
         if size >= target:
             yield Records(b"".join(parts), count)
@@ -154,19 +153,14 @@ def unpack_blocks(data: Any, header: Header, path: str, start: int, stop: int, t
         yield Records(b"".join(parts), count)
 
 
-def pack_single(header: Header, records: Records) -> bytes:
-    """Make a container file of one uncompressed block, whose header counts more records than there can be.
-
-    A decoder that stops at a count too low might wait for ever for the bytes behind it to go away; with one too high,
-    it has to come to the end of the bytes. How many records there are is for the caller to compare.
-    """
+def pack_single(header: Header, records: Records, count: int) -> bytes:
+    """Make a container file of one uncompressed block, whose header says that it holds ``count`` records."""
     entries = {"avro.schema": json.dumps(header.schema).encode(), "avro.codec": b"null"}
     pieces = [MAGIC, _varint(len(entries))]
     for key, value in entries.items():
         pieces += [_varint(len(key)), key.encode(), _varint(len(value)), value]
     size = len(records.content)
-    # A record takes at least one byte, so there are fewer than this.
-    pieces += [_varint(0), header.sync, _varint(size + 1), _varint(size), records.content, header.sync]
+    pieces += [_varint(0), header.sync, _varint(count), _varint(size), records.content, header.sync]
     return b"".join(pieces)
 
 
@@ -199,22 +193,3 @@ def _varint(value: int) -> bytes:
         rest >>= 7
     encoded.append(rest)
     return bytes(encoded)
-
-
-def _unpack_snappy(content: bytes) -> bytes:
-    """Decompress a snappy block, which ends with the big-endian CRC-32 of what it holds."""
-    unpacked = bytes(cramjam.snappy.decompress_raw(content[:-4]))
-    if zlib.crc32(unpacked).to_bytes(4, "big") != content[-4:]:
-        raise ValueError("checksum")
-    return unpacked
-
-
-#: Codec to its decompression.
-CODECS: dict[str, Callable[[bytes], bytes]] = {
-    "null": bytes,
-    "deflate": lambda content: zlib.decompress(content, wbits=-zlib.MAX_WBITS),
-    "snappy": _unpack_snappy,
-    "zstandard": zstd.decompress,
-    "bzip2": bz2.decompress,
-    "xz": lzma.decompress,
-}

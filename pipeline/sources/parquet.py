@@ -8,7 +8,8 @@ or where it no longer decompresses.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,16 +17,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadFileError
+from pipeline.files import map_file
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.deliver import OWN_WORDS, Columns, deliver_readings, deliver_series, translate_words
 from pipeline.sources.fields import parse_resolution, require_registration, round_decimals, round_floats
+from pipeline.sources.parquet_footer import MAGIC, Group, check_pages, read_groups
 from schemas.series import ACTIVE_ENERGY
 
-MAGIC = b"PAR1"
 #: Readings that one worker reads, in whole row groups.
 SPLIT_READINGS = 8_000_000
 #: Readings decoded at a time: their columns then take tens of megabytes.
 _BATCH_READINGS = 1_000_000
+#: Readings of a series: 28 years of quarter-hours. Rows that say more are damaged, and would take all memory.
+_MOST_READINGS = 1_000_000
 _WORD_COLUMNS = ("metering_point_id", "product", "resolution", "status")
 
 _LISTS = ("energy", "status")
@@ -79,6 +83,15 @@ class _Layout:
     registered_at: int | None
 
 
+class _Opened(NamedTuple):
+    """A footer: as pyarrow has it, its schema, the columns to read as dictionaries, and the row groups."""
+
+    metadata: Any
+    schema: pa.Schema
+    words: list[str]
+    groups: tuple[Group, ...]
+
+
 class ParquetSource:
     """Parquet files of readings or series."""
 
@@ -97,17 +110,15 @@ class ParquetSource:
         Raises:
             BadFileError: cut short, damaged, a column that is missing or of another type, or no registration time.
         """
-        with _open(path) as file:
-            metadata = file.metadata
-            _find_layout(file.schema_arrow, path, options)
-            splits, start, first_row, rows, readings = [], 0, 1, 0, 0
-            for index in range(metadata.num_row_groups):
-                group = metadata.row_group(index)
-                rows += group.num_rows
-                readings += _count_values(group)
-                if readings >= split_readings or index == metadata.num_row_groups - 1:
-                    splits.append(Split(path, self.name, digest, start, index + 1, first_row, rows))
-                    start, first_row, rows, readings = index + 1, first_row + rows, 0, 0
+        opened = _open(path)
+        _find_layout(opened.schema, path, options)
+        splits, start, first_row, rows, readings = [], 0, 1, 0, 0
+        for index, group in enumerate(opened.groups):
+            rows += group.rows
+            readings += group.readings
+            if readings >= split_readings or index == len(opened.groups) - 1:
+                splits.append(Split(path, self.name, digest, start, index + 1, first_row, rows))
+                start, first_row, rows, readings = index + 1, first_row + rows, 0, 0
         return splits
 
     def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
@@ -117,11 +128,11 @@ class ParquetSource:
             BadFileError: a page that can't be read, or rows fewer or more than the footer says.
         """
         row = split.first_row
-        with _open(split.path) as file:
-            layout = _find_layout(file.schema_arrow, split.path, options)
-            for batch in _decode(file, split, layout):
-                yield _deliver(batch, layout, row)
-                row += batch.num_rows
+        opened = _open(split.path)
+        layout = _find_layout(opened.schema, split.path, options)
+        for batch in _decode(opened, split, layout):
+            yield _deliver(batch, layout, row)
+            row += batch.num_rows
         if row - split.first_row != split.rows:
             raise _damaged(split.path)
 
@@ -176,28 +187,42 @@ def _on_items(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Arr
     return pa.ListArray.from_arrays(pa.array(offsets), change(array.flatten()))
 
 
-def _decode(file: pq.ParquetFile, split: Split, layout: _Layout) -> Iterator[pa.RecordBatch]:
-    groups = range(split.start, split.stop)
-    readings = sum(_count_values(file.metadata.row_group(index)) for index in groups)
-    mean = max(1, readings // max(1, split.rows or 0))
+def _decode(opened: _Opened, split: Split, layout: _Layout) -> Iterator[pa.RecordBatch]:
+    groups = opened.groups[split.start : split.stop]
+    mean = max(1, sum(group.readings for group in groups) // max(1, split.rows or 0))
     try:
-        yield from file.iter_batches(
-            batch_size=max(1, _BATCH_READINGS // mean),
-            row_groups=list(groups),
-            columns=list(layout.columns),
-            use_threads=False,
-        )
-    except (OSError, pa.ArrowException):
+        with map_file(split.path) as data:
+            for chunk in chain.from_iterable(group.chunks for group in groups):
+                if chunk.column in layout.columns:
+                    check_pages(data, chunk, split.path)
+        with pq.ParquetFile(
+            split.path,
+            metadata=opened.metadata,
+            read_dictionary=opened.words,
+            page_checksum_verification=True,
+        ) as file:
+            for batch in file.iter_batches(
+                batch_size=max(1, _BATCH_READINGS // mean),
+                row_groups=list(range(split.start, split.stop)),
+                columns=list(layout.columns),
+                use_threads=False,
+            ):
+                batch.validate(full=True)  # nothing else sees text that is no UTF-8
+                yield batch
+    except BadFileError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged bytes lead the decoder into errors of every kind
         raise _damaged(split.path) from None
 
 
-def _count_values(group: Any) -> int:
-    """Count the readings of a row group: the greatest count of values that a column has."""
-    return max((group.column(index).num_values for index in range(group.num_columns)), default=0)
+def _open(path: str) -> _Opened:
+    """Read the footer.
 
-
-def _open(path: str) -> pq.ParquetFile:
+    Raises:
+        BadFileError: it is none, or counts what can't be.
+    """
     try:
+        groups = read_groups(path)
         metadata = pq.read_metadata(path)
         columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
         words = [
@@ -205,9 +230,12 @@ def _open(path: str) -> pq.ParquetFile:
             for column in columns
             if column.path.partition(".")[0] in _WORD_COLUMNS and column.physical_type == "BYTE_ARRAY"
         ]
-        return pq.ParquetFile(path, metadata=metadata, read_dictionary=words, page_checksum_verification=True)
-    except (OSError, pa.ArrowException):
+        schema = metadata.schema.to_arrow_schema()
+    except Exception:  # noqa: BLE001 - as for pages
         raise _damaged(path) from None
+    if any(group.readings > group.rows * _MOST_READINGS for group in groups):
+        raise _damaged(path)
+    return _Opened(metadata, schema, words, groups)
 
 
 def _damaged(path: str) -> BadFileError:

@@ -368,12 +368,13 @@ def test_a_wrong_type_is_refused(tmp_path: Path, column: str, values: pa.Array) 
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".avro"])
-@pytest.mark.parametrize("keep", [0, 3, 0.5, -1])
+@pytest.mark.parametrize("keep", [0, 3, 0.5, -20, -1])
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, keep: float) -> None:
     path = _write(tmp_path, _FEEDS, suffix) / f"contracts{suffix}"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep) if keep == 0.5 else int(keep)])
-    with pytest.raises(BadFileError, match=f"contracts{suffix}: can't be read as {suffix[1:]}"):
+    problem = rf"contracts{suffix}(: can't be read as {suffix[1:]}|, byte \d+: the file ends)"
+    with pytest.raises(BadFileError, match=problem):
         build_snapshot(tmp_path, tmp_path / "lake", 2)
     assert list((tmp_path / "lake").iterdir()) == []
 

@@ -1,7 +1,12 @@
 import datetime as dt
 import decimal
+import os
+import subprocess
+import sys
 
+import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +15,9 @@ from test_source_avro import expected
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import ReadOptions
+from pipeline.sources.parquet_footer import MOST_PAGE_BYTES, read_groups
 from pipeline.sources.registry import plan_file, read_split
+from pipeline.thrift import I64, decode_struct, decode_struct_at, encode_struct, list_of, struct
 
 OPTIONS = ReadOptions()
 
@@ -172,3 +179,71 @@ def test_a_large_file_sorted_by_point_gives_one_series_a_point(tmp_path):
     (delivery,) = read_split(plan_file(path, OPTIONS)[0], OPTIONS)
     assert delivery.series.num_rows == points
     assert delivery.series.column("row").to_pylist() == list(range(1, points * slots, slots))
+
+
+@pytest.mark.parametrize("writer", ["polars", "duckdb"])
+def test_files_of_other_writers_are_read(tmp_path, writer):
+    table = as_table(reading_records(300))
+    path = str(tmp_path / "f.parquet")
+    if writer == "polars":
+        pl.from_arrow(table).write_parquet(path, row_group_size=70)
+    else:
+        duckdb.sql("SET TimeZone = 'UTC'")
+        duckdb.from_arrow(table).write_parquet(path, row_group_size=100)
+    assert read_file(path) == (expected(reading_records(300)), [])
+
+
+def test_a_footer_that_contradicts_itself_is_refused_and_does_not_end_the_process(tmp_path):
+    """The decoder's own objects of metadata abort the process over this one: a histogram of another depth."""
+    content = open(write(tmp_path / "f.parquet", as_table(reading_records())), "rb").read()
+    length = int.from_bytes(content[-8:-4], "little")
+    footer = decode_struct(content[-8 - length : -8])
+    column = footer[4][1][1][0][1][1][1][4][3][1]  # the first row group's fifth column
+    column[16] = struct({2: list_of(I64, [1, 2]), 3: list_of(I64, [1, 2])})
+    changed = encode_struct(footer)
+    body = content[: -8 - length] + changed + len(changed).to_bytes(4, "little") + b"PAR1"
+    (tmp_path / "g.parquet").write_bytes(body)
+    code = "import sys; from source_cases import read_file; read_file(sys.argv[1])"
+    folders = os.pathsep.join([*sys.path, os.path.dirname(__file__)])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "g.parquet")],
+        env={**os.environ, "PYTHONPATH": folders},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.returncode
+    assert done.returncode == 0 or "a page of it is damaged" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize(("field", "value"), [(2, MOST_PAGE_BYTES + 1), (2, -1), (3, -5)])
+def test_a_page_that_says_more_than_it_may_is_refused(tmp_path, version, field, value):
+    options = {"compression": "none", "use_dictionary": False, "data_page_version": version}
+    path = write(tmp_path / "f.parquet", as_table(reading_records()), **options)
+    content = open(path, "rb").read()
+    chunk = read_groups(path)[0].chunks[5]
+    header, end = decode_struct_at(content, chunk.start)
+    header[field] = (header[field][0], value)
+    # In place, so that nothing else moves: what is too long for that takes the place of values.
+    changed = encode_struct(header)
+    (tmp_path / "g.parquet").write_bytes(content[: chunk.start] + changed + content[chunk.start + len(changed) :])
+    del end
+    with pytest.raises(BadFileError, match="holds more than 256 MiB" if value > 0 else "a page of it is damaged"):
+        read_file(tmp_path / "g.parquet")
+
+
+def test_rows_that_say_more_readings_than_a_series_has_are_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "f.parquet", as_table(series_records(3, 8)))
+    assert len(read_file(path)[0]) == 24
+    monkeypatch.setattr("pipeline.sources.parquet._MOST_READINGS", 7)
+    with pytest.raises(BadFileError, match="no whole Parquet file"):
+        read_file(path)
+
+
+def test_text_that_is_none_is_refused(tmp_path):
+    ids = pa.array([b"6430\xff"] * 30, pa.binary()).view(pa.string())
+    table = as_table(reading_records())
+    path = write(tmp_path / "f.parquet", table.set_column(0, "metering_point_id", ids))
+    with pytest.raises(BadFileError, match="a page of it is damaged"):
+        read_file(path)
