@@ -9,6 +9,7 @@ Nothing is declared in a file: one with a document type is refused, so no entity
 that comes twice where it must come once is joined with ``+``, a form that none of them has, and set aside as such.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -35,6 +36,8 @@ _CHUNK_BYTES = 1 << 20
 _BATCH = 100_000
 #: Bounds of what is held at once; a series of the format has 10,000 observations at most.
 _MOST_OBSERVATIONS, _MOST_CHARACTERS, _MOST_DEPTH = 1_000_000, 1_000, 100
+#: Bytes of a tag or a comment, which the parser holds whole.
+_MOST_HELD = 4 << 20
 #: What tells the format: its elements, by their local names.
 _MARK = re.compile(rb"<(?:[\w.-]+:)?EnergyTimeSeries(?:Message)?[\s/>]")
 _MESSAGE, _HEADER, _SERIES = "EnergyTimeSeries", "Header", "Transaction"
@@ -125,9 +128,12 @@ class _Reader:
         self._parser.StartCdataSectionHandler = self._begin_cdata
         self._parser.EndCdataSectionHandler = self._end_cdata
         self._given = 0
+        self._in_bytes = True
         self._in_cdata = False
         self._names: list[str] = []
+        #: The field that is being read, and its length so far.
         self._text: list[str] | None = None
+        self._length = 0
         self._found: dict[tuple[str, str], str] = {}
         self._in_header = True
         self._fallback: int | None = None
@@ -162,7 +168,10 @@ class _Reader:
     def _feed(self, chunk: bytes) -> None:
         """Give bytes to the parser, but for runs of plain observations that stand directly in a series."""
         place = 0
-        while found := find_run(chunk, place):
+        if self._given == 0:
+            # In two bytes a character, what looks like observations is something else.
+            self._in_bytes = b"\0" not in chunk[:4] and not chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        while self._in_bytes and (found := find_run(chunk, place)):
             start, stop, prefix = found
             self._parse(chunk[place:start])
             run = None
@@ -181,6 +190,8 @@ class _Reader:
         if data:
             self._given += len(data)
             self._parser.Parse(data, False)
+            if self._given - self._parser.CurrentByteIndex > _MOST_HELD:
+                raise self._refuse("a tag or a comment is longer than any can be", "check the file")
 
     def _refuse(self, problem: str, remedy: str) -> BadFileError:
         return BadFileError(problem, where=self._path, remedy=remedy)
@@ -198,7 +209,7 @@ class _Reader:
         parent = names[-1] if names else ""
         names.append(name)
         if (parent, name) in _FIELDS:
-            self._text = []
+            self._text, self._length = [], 0
         elif name in _FRAMES:
             if parent != _FRAMES[name]:
                 raise self._misplaced()
@@ -260,7 +271,8 @@ class _Reader:
     def _add_text(self, text: str) -> None:
         if self._text is not None:
             self._text.append(text)
-            if len(text) > _MOST_CHARACTERS or len(self._text) > _MOST_CHARACTERS:
+            self._length += len(text)
+            if self._length > _MOST_CHARACTERS:
                 raise self._refuse("a field is longer than any can be", "check the file")
 
     def _misplaced(self) -> BadFileError:

@@ -20,6 +20,8 @@ from schemas.reasons import Reason
 #: Bytes that one worker reads.
 SPLIT_BYTES = 64 << 20
 HEAD_BYTES = 64 << 10
+#: Bytes that can be read at once: offsets in columns have 32 bits.
+MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 _REPLACED = "\ufffd"
 
@@ -85,22 +87,35 @@ def parse_header(head: bytes, delimiter: str, encoding: str) -> Header | None:
 
 
 def split_lines(path: str, name: str, digest: str, header: Header, split_bytes: int) -> Sequence[Split]:
-    """Cut what follows the header at line ends, in parts of at least ``split_bytes``, counting lines on the way."""
+    """Cut what follows the header at line ends, in parts of at least ``split_bytes``, counting lines on the way.
+
+    Raises:
+        BadFileError: a part, or a line, that is too large to be read at once.
+    """
     splits = []
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start, first_row = header.length, 2
         while start < len(data):
             stop = data.find(b"\n", min(start + split_bytes, len(data)) - 1) + 1 or len(data)
+            if stop - start > MOST_BYTES:
+                problem = f"more than {MOST_BYTES >> 30} GiB of it would have to be read at once"
+                raise BadFileError(problem, where=path, remedy="cut it at a line, into several files")
             splits.append(Split(path, name, digest, start, stop, first_row))
             first_row += data[start:stop].count(b"\n")
             start = stop
     return splits
 
 
-def read_lines(split: Split, header: Header) -> Lines:
+def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
     """Read the lines of a split as columns of strings.
 
     Empty lines, and lines of empty fields only, hold no reading and are passed over. A quoted field can't span lines.
+
+    Args:
+        split: what to read.
+        header: of its file.
+        must_end: a last line without a line end is broken. Where a file was cut, so is the last field, and if that is a
+            number or an id, nothing else tells.
 
     Raises:
         BadFileError: the text does not fall into lines as it must.
@@ -111,6 +126,11 @@ def read_lines(split: Split, header: Header) -> Lines:
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     content, broken = _blank_broken_quotes(content, header.delimiter)
+    if must_end and not content.endswith(b"\n"):
+        end = content.rfind(b"\n") + 1
+        if content[end:].strip():
+            broken = np.append(broken, content.count(b"\n"))
+        content = content[:end]
     count = content.count(b"\n") + (not content.endswith(b"\n"))
     fields, misfits = _parse(content, header)
     good = np.ones(count, dtype=bool)
@@ -146,8 +166,9 @@ def _blank_broken_quotes(content: bytes, delimiter: str) -> tuple[bytes, NDArray
     if b'"' not in content:
         return content, np.zeros(0, dtype=np.int64)
     mark = re.escape(delimiter.encode())
-    field = rb'(?:"(?:[^"\n]|"")*"|[^"\n' + mark + rb"]*)"
-    broken = re.compile(rb'^(?=[^\n"]*")(?!' + field + rb"(?:" + mark + field + rb")*$)[^\n]*$", re.MULTILINE)
+    # Nothing is ever given back, so a line may be of any length.
+    field = rb'(?:"(?:[^"\n]++|"")*+"|[^"\n' + mark + rb"]*+)"
+    broken = re.compile(rb'^(?=[^\n"]*+")(?!' + field + rb"(?:" + mark + field + rb")*+$)[^\n]*+$", re.MULTILINE)
     spans = [found.span() for found in broken.finditer(content)]
     if not spans:
         return content, np.zeros(0, dtype=np.int64)

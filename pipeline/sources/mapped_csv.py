@@ -71,7 +71,7 @@ class MappedCsvSource:
         """Decode the lines of a split."""
         mapping = _require_mapping(options)
         header = _require_header(split.path, mapping)
-        lines = read_lines(split, header)
+        lines = read_lines(split, header, must_end=True)
         text = {field: lines.fields[header.names.index(name)] for field, name in mapping.columns.items()}
         registered_at = mapping.find_registration(split.path, options)
         if mapping.register is None:

@@ -24,18 +24,17 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
-from pipeline.sources.delimited import as_utf8
+from pipeline.sources.delimited import MOST_BYTES, as_utf8
 from pipeline.sources.deliver import Columns, deliver_series, reject_rows
 from pipeline.sources.fields import parse_energy, parse_local, require_registration
 from schemas.series import ACTIVE_ENERGY, DAY_S
 from schemas.status import Status
+from transforms.series import canonical_ids, find_mangled
 
 Ints = NDArray[np.int64]
 
 #: Bytes that one worker reads at a time: about three million values.
 SPLIT_BYTES = 16 << 20
-#: Bytes that offsets of 32 bits reach; no day of real data is as long.
-_MOST_BYTES = 1 << 30
 #: Reactive energy, in kilovar-hours where active energy has kilowatt-hours; the suffix says its direction.
 REACTIVE_ENERGY = "8716867000047"
 #: Units that are energy, in upper case: what they count, and the unit of active energy of the same power of ten.
@@ -64,9 +63,10 @@ _BEFORE, _AFTER = 2, 5
 _US_PER_HOUR = 3_600_000_000
 _OFFSET_US = 10 * _US_PER_HOUR
 _TIME = pa.timestamp("us", "UTC")
-#: Dates, and times with and without seconds.
+_DATE_FORM = (r"^([0-9]{4})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 00:00")
+#: Times with and without seconds, or a date alone.
 _TIME_FORMS = (
-    (r"^([0-9]{4})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 00:00"),
+    _DATE_FORM,
     (r"^([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 \4:\5"),
     (r"^([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 \4:\5:\6"),
 )
@@ -112,7 +112,7 @@ class Nem12Source:
             while start < len(data):
                 cut = _CUT.search(data, min(start + split_bytes, len(data)) - 1)
                 stop = cut.end() if cut else len(data)
-                if stop - start > _MOST_BYTES:
+                if stop - start > MOST_BYTES:
                     raise BadFileError("a line is too long to be a day", where=path, remedy="check the file")
                 splits.append(Split(path, self.name, digest, start, stop, first_row))
                 first_row += data[start:stop].count(b"\n")
@@ -311,7 +311,7 @@ def _decode(lines: _Lines, days: _Days, split: Split, options: ReadOptions) -> t
     columns = Columns(
         metering_point_id=_name_points(lines, days.stream),
         product=product,
-        start=_parse_times(date),
+        start=_parse_times(date, [_DATE_FORM]),
         resolution_s=pa.array(DAY_S // days.length),
         registered_at=registered_at,
         energy=pa.ListArray.from_arrays(*lists, parse_energy(values, _spread(units, days.length), ".")),
@@ -359,7 +359,7 @@ def _find_registration(lines: _Lines, days: _Days, split: Split, options: ReadOp
     updated, loaded = (lines.take(days.line, _BEFORE + days.length + place) for place in (3, 4))
     stamps = pc.if_else(pc.equal(updated, ""), loaded, updated)
     unsaid = pc.equal(stamps, "")
-    moments = _parse_times(stamps)
+    moments = _parse_times(stamps, _TIME_FORMS)
     if pc.any(unsaid).as_py():
         moments = pc.if_else(unsaid, pa.scalar(require_registration(split.path, options)).cast(_TIME), moments)
     return moments, stamps
@@ -376,15 +376,16 @@ def _name_points(lines: _Lines, stream: Ints) -> pa.Array:
     distinct, place = np.unique(stream, return_inverse=True)
     nmi, suffix = (lines.take(distinct, position) for position in (1, 4))
     # An id without its suffix, where it is lost anyway (empty, or in exponent form), is set aside as one.
-    alone = pc.or_(pc.equal(suffix, ""), pc.or_(pc.equal(nmi, ""), pc.match_substring(nmi, "+")))
+    alone = pc.or_(pc.equal(suffix, ""), pa.array(find_mangled(canonical_ids(nmi))))
     names = pc.if_else(alone, nmi, pc.binary_join_element_wise(nmi, suffix, "-"))
     names = pc.if_else(pc.match_substring(names, "\ufffd"), "", names)
     return names.take(pa.array(place))
 
 
-def _parse_times(text: pa.Array) -> pa.Array:
-    """Parse dates (8 digits) and times (12 or 14) of standard time to timestamp[us, UTC]; null where there is none."""
-    for form, written in _TIME_FORMS:
+def _parse_times(text: pa.Array, forms: Sequence[tuple[str, str]]) -> pa.Array:
+    """Parse times of standard time, in one of some forms, to timestamp[us, UTC]; null where there is none."""
+    text = pc.if_else(pc.match_substring(text, "-"), None, text)  # what is in another form already is none
+    for form, written in forms:
         text = pc.replace_substring_regex(text, form, written)
     local = parse_local(text)
     return pc.subtract(local.view(pa.int64()), _OFFSET_US).view(_TIME)

@@ -281,6 +281,28 @@ def test_what_no_message_has_is_refused(tmp_path, wrong):
         read(tmp_path, wrong)
 
 
+def test_what_the_parser_must_hold_whole_is_bounded(tmp_path):
+    one = series(observation(1))
+    assert len(read(tmp_path, one + " " * (9 << 20) + one)[0]) == 2
+    assert len(read(tmp_path, one + "<other>" + "x" * (9 << 20) + "</other>" + one)[0]) == 2
+    for wrong in (f"<!--{'x' * (9 << 20)}-->", f"<other name='{'x' * (9 << 20)}'/>", f"<{'x' * (9 << 20)}/>"):
+        with pytest.raises(BadFileError, match="a tag or a comment is longer"):
+            read(tmp_path, one + wrong + one)
+    with pytest.raises(BadFileError, match="a field is longer"):
+        read(tmp_path, series(observation("<![CDATA[1]]>" * 1_001)))
+
+
+def test_bytes_that_look_like_observations_are_none_in_another_encoding(tmp_path):
+    plain = observation(1)
+    hidden = plain.encode().decode("utf-16-le") if len(plain) % 2 == 0 else f"{plain} ".encode().decode("utf-16-le")
+    path = tmp_path / "f.xml"
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text = message(series(plain, hidden)).replace("UTF-8", "UTF-16")
+        path.write_bytes("\ufeff".encode(encoding) + text.encode(encoding))
+        good, rejected = read_file(path, ReadOptions(format="datahub-xml"))
+        assert (len(good), rejected) == (1, [])
+
+
 VALUES = st.decimals(Decimal(0), Decimal("99999999.999999"), places=6)
 LISTS = st.lists(st.lists(st.none() | VALUES, max_size=8), min_size=1, max_size=5)
 

@@ -154,6 +154,13 @@ def test_five_minutes_fall_on_the_slots_of_local_days(tmp_path, zone, pieces):
     assert list(lengths.values()) == pieces
 
 
+@pytest.mark.parametrize("date", ["20040201120000", "200402011200", "2004-02-01", "2004-02-01 12:00", "20040231", ""])
+def test_a_day_is_a_date_and_nothing_else(tmp_path, date):
+    good, rejected = read(tmp_path, STREAM, day([1] * 48, date), day([1] * 48, "20040202"))
+    assert len(good) == 48
+    assert rejected == [(3, slot, "unreadable_row") for slot in range(48)]
+
+
 def test_registration(tmp_path):
     lines = [
         STREAM,
@@ -224,6 +231,16 @@ def test_an_id_that_is_lost_is_set_aside(tmp_path, nmi, suffix):
     stream = STREAM.replace("VABD000163", nmi).replace(",E1,N1", f",{suffix},N1")
     good, rejected = read(tmp_path, stream, day([1] * 48))
     assert (good, {reason for *_, reason in rejected}) == ([], {"mangled_identifier"})
+
+
+def test_streams_of_an_odd_id_are_not_taken_for_one(tmp_path):
+    streams = [STREAM.replace("VABD000163", "VABD+00163").replace(",E1,N1", f",{suffix},N1") for suffix in ("E1", "B1")]
+    good, rejected = read(tmp_path, streams[0], day([1] * 48), streams[1], day([2] * 48))
+    assert rejected == []
+    assert {(reading[0], reading[5]) for reading in good} == {
+        ("VABD+00163-E1", 1_000_000),
+        ("VABD+00163-B1", 2_000_000),
+    }
 
 
 def test_a_stream_without_a_suffix_is_named_by_its_nmi(tmp_path):
