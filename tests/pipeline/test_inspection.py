@@ -90,7 +90,9 @@ def test_garbage_is_a_finding(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("garbage") / "f"
     path.write_bytes(content)
     found = look(path, ReadOptions())
-    assert found["problem"]
+    # Garbage can be a file without a reading: a header and an end.
+    assert found["problem"] or not found["readings"]["delivered"]
+    assert "nobody foresaw" not in (found["problem"] or "")
     assert json.dumps(found)
 
 
