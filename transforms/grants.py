@@ -1,5 +1,6 @@
 """What a policy grants, as rows: who may see which field, in which form, for which purpose, and how long."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ class Access:
         field_class: how sensitive that is, by the policy.
         shown: class of what a reader sees: ``pseudonym``, or one of ``schemas.views.FIELD_CLASSES``.
         form: what becomes of the field, in words.
+        rows: which rows the dataset has, in words; empty for all.
         purposes: what the audience may read it for.
         domain: pseudonymisation domain of the dataset, or empty.
         epoch: after which its pseudonyms change, or empty.
@@ -50,6 +52,7 @@ class Access:
     field_class: str
     shown: str
     form: str
+    rows: str
     purposes: tuple[str, ...]
     domain: str
     epoch: str
@@ -95,6 +98,9 @@ def describe_rule(rule: Rule) -> str:
 
 
 def _list_dataset(plan: Plan, dataset: Dataset) -> Iterator[Access]:
+    rows = " and ".join(
+        f"{field} is {json.dumps(value, ensure_ascii=False)}" for field, value in sorted(dataset.where.items())
+    )
     for audience in sorted(dataset.audience):
         for column in dataset.columns:
             field_class = class_of(plan, dataset, column)
@@ -107,6 +113,7 @@ def _list_dataset(plan: Plan, dataset: Dataset) -> Iterator[Access]:
                 field_class=field_class,
                 shown=class_shown(column, field_class),
                 form=describe_rule(column.rule),
+                rows=rows,
                 purposes=tuple(sorted(dataset.purposes)),
                 domain=dataset.domain,
                 epoch=dataset.epoch,

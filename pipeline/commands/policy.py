@@ -114,6 +114,7 @@ def _explain(arguments: argparse.Namespace) -> None:
             "dataset": reason.access.dataset,
             "column": reason.access.column,
             "form": reason.access.form,
+            "rows": reason.access.rows or "all",
             "purpose": reason.purpose,
             "legal basis": reason.legal_basis,
             "granted to": ", ".join(reason.granted_to),

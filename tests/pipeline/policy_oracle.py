@@ -67,6 +67,18 @@ def readable(document: Document, who: set[str], role: str, purpose: str) -> set[
     return {name for name, spec in datasets if role in spec["audience"] and purpose in spec["purposes"]}
 
 
+def list_access(document: Document) -> dict[tuple[str, str], Any]:
+    """List what everybody has: audience and column, or user and role, to how they have it."""
+    access: dict[tuple[str, str], Any] = {}
+    for name, spec in document["datasets"].items():
+        of_rows = (sorted(spec["purposes"]), spec.get("where", {}), spec.get("retention"))
+        for column, (source, rule) in columns_of(spec).items():
+            hides = kind_of(rule) == "pseudonymise"
+            link = (spec["domain"], spec.get("epoch", "none")) if hides else ()
+            access |= {(who, f"{name}.{column}"): (source, _plain(rule), of_rows, link) for who in spec["audience"]}
+    return access | {(who, f"role {role}"): True for who, granted in document["grants"].items() for role in granted}
+
+
 def find_breaches(document: Document) -> list[str]:
     """List what a document says that no policy may say."""
     assert document.keys() <= PARTS, "teach the oracle what the new part means"

@@ -17,20 +17,23 @@ import pyarrow as pa
 import pytest
 import yaml
 from policy_mutations import dump, enrich, mutate
-from policy_oracle import find_breaches, find_overreach, make_rows, readable
+from policy_oracle import find_breaches, find_overreach, list_access, make_rows, readable
 
 from pipeline.access import User, authorise
 from pipeline.errors import MeterveilError
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from schemas.views import OF_EACH_READING, VIEWS
 from transforms.derive import derive
-from transforms.grants import list_access
+from transforms.grants import list_access as list_rows
 from transforms.plan import Column, Keep, Plan, PostalPrefix
+from transforms.policy import compile_plan
+from transforms.policy_diff import compare_policies
 from transforms.rows import Groups, Order, Rows
 
 MUTANTS = 10_000 if os.environ.get("METERVEIL_TEST_LARGE") else 300
 BASE = enrich(yaml.safe_load(DEFAULT_POLICY.read_text(encoding="utf-8")))
 DAY, HOUR = date(2026, 3, 29), datetime(2026, 1, 1, tzinfo=UTC)
+PLAN = compile_plan(BASE)
 NAME = Column("name", "name", Keep(), pa.string(), False, "")
 #: Values of each type, as they are and as nobody expects them.
 VALUES: dict[Any, list[Any]] = {
@@ -106,10 +109,7 @@ def count_rows(rows: list[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
 def check_plan(document: dict[str, Any], plan: Plan) -> None:
     assert find_breaches(document) == []
     assert find_overreach(document, plan) == []
-    for row in list_access(plan):
-        spec = document["datasets"][row.dataset]
-        assert row.audience in spec["audience"]
-        assert spec["fields"][row.column] != "drop"
+    assert {(row.audience, f"{row.dataset}.{row.column}") for row in list_rows(plan)} <= list_access(document).keys()
     for who in (*document["grants"], "somebody"):
         user = User("nobody", frozenset({who[1:]})) if who.startswith("@") else User(who, frozenset())
         for role in document["roles"]:
@@ -119,6 +119,17 @@ def check_plan(document: dict[str, Any], plan: Plan) -> None:
                 except MeterveilError:
                     granted = set()
                 assert granted <= readable(document, {who, "*"}, role, purpose)
+
+
+def check_diff(document: dict[str, Any], plan: Plan) -> None:
+    """What another policy changes is told, whatever it is, and nothing else."""
+    before, after = list_access(BASE), list_access(document)
+    changed = {key for key in {**before, **after} if before.get(key) != after.get(key)}
+    told = compare_policies(PLAN, plan)
+    assert {(change.who, change.what) for change in told} == changed
+    for change in told:
+        had, has = ((change.who, change.what) in access for access in (before, after))
+        assert change.change == ("changes" if had and has else "gains" if has else "loses")
 
 
 def check_rows(document: dict[str, Any], plan: Plan) -> None:
@@ -151,6 +162,7 @@ def test_a_mutated_policy_is_refused_at_its_line_or_grants_no_more_than_it_says(
         try:
             check_plan(document, plan)
             check_rows(document, plan)
+            check_diff(document, plan)
         except Exception as error:
             raise AssertionError(f"mutant {number}: {error!r}") from error
         outcomes["compiled"] += 1

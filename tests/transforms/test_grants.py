@@ -115,6 +115,16 @@ def test_another_purpose_domain_or_retention_is_told(document):
     assert {change for _, change, _ in told} == {"changes"}
 
 
+def test_other_rows_are_told(document):
+    document["datasets"]["operational.customer_service"]["where"] = {}
+    told = compare_policies(PLAN, compile_plan(document))
+    assert {change.change for change in told} == {"changes"}
+    assert len(told) == len(PLAN.datasets["operational.customer_service"].columns)
+    for change in told:
+        assert ", where information_restriction is false" in change.before
+        assert "where" not in change.after
+
+
 def test_the_default_policy_says_what_it_means():
     assert lints(RETAILER) <= {("fine", "datasets/analytics.daily")}
 
