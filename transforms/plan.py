@@ -88,6 +88,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Disclosure:
+    """When a sum over sites may be shown.
+
+    Attributes:
+        minimum: fewest sites.
+        dominance: greatest share of the sum that one of them may have, 0 to 1.
+    """
+
+    minimum: int
+    dominance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """One output table.
 
