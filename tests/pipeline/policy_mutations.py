@@ -92,6 +92,28 @@ def mutate(document: Document, random: Random) -> Document:
     return changed
 
 
+def damage(text: str, random: Random) -> str:
+    """Do to lines of a policy what an editor can do by a slip: lose, repeat, move or indent one, or a few at once."""
+    lines = text.split("\n")
+    for _ in range(random.choice((1, 1, 2))):
+        first = random.randrange(len(lines))
+        block = lines[first : first + random.choice((1, 1, 2, 5))]
+        others = lines[:first] + lines[first + len(block) :]
+        elsewhere = random.randrange(len(others) + 1)
+        match random.randrange(5):
+            case 0:
+                lines = others
+            case 1:
+                lines = [*lines[:first], *block, *lines[first:]]
+            case 2:
+                lines = [*others[:elsewhere], *block, *others[elsewhere:]]
+            case 3:
+                lines = [*lines[:first], *("  " + line for line in block), *lines[first + len(block) :]]
+            case _:
+                lines = [*lines[:first], *(line.removeprefix("  ") for line in block), *lines[first + len(block) :]]
+    return "\n".join(lines)
+
+
 def draw_rule(random: Random) -> Any:
     """Draw a rule of the language, with values at and beyond its borders."""
     return random.choice(

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from policy_mutations import dump, enrich, mutate
+from policy_mutations import damage, dump, enrich, mutate
 from policy_oracle import find_breaches, find_overreach, list_access, make_rows, readable
 
 from pipeline.access import User, authorise
@@ -91,11 +92,18 @@ def take(column: pa.Array, order: Order) -> pa.Array:
     return column.take(pa.array(order.take(np.arange(len(column)))))
 
 
-def check_location(text: str, path, message: str) -> None:
-    """The line that is named has the last key of the place that there is."""
+def check_refusal(text: str, path, message: str) -> re.Match[str]:
+    """A refusal is one line, and names a line of the file."""
     match = re.match(rf"{re.escape(str(path))}:(\d+): (.*?): ", f"{message}: ")
     assert match, message
     assert "\n" not in message
+    assert 1 <= int(match[1]) <= text.count("\n") + 1
+    return match
+
+
+def check_location(text: str, path, message: str) -> None:
+    """The line that is named has the last key of the place that there is."""
+    match = check_refusal(text, path, message)
     number, place = int(match[1]), match[2].split("/")
     key = text.split("\n")[number - 1].strip().removeprefix("- ").partition(":")[0].strip("'\"")
     assert number == 1 or " ".join(key.split()) in place, (number, message)
@@ -151,22 +159,29 @@ def test_the_policy_that_is_mutated_grants_what_it_says(policy):
 def test_a_mutated_policy_is_refused_at_its_line_or_grants_no_more_than_it_says(policy):
     outcomes: Counter[str] = Counter()
     for number in range(MUTANTS):
-        document = mutate(BASE, Random(number))
-        text = dump(document)
+        random = Random(number)
+        if number % 4:
+            text, check = dump(mutate(BASE, random)), check_location
+        else:
+            text, check = damage(dump(BASE), random), check_refusal
         try:
-            plan = load(policy, text)
-        except MeterveilError as error:
-            check_location(text, policy, str(error))
-            outcomes["refused"] += 1
-            continue
-        try:
-            check_plan(document, plan)
-            check_rows(document, plan)
-            check_diff(document, plan)
+            outcomes[try_mutant(policy, text, check)] += 1
         except Exception as error:
             raise AssertionError(f"mutant {number}: {error!r}") from error
-        outcomes["compiled"] += 1
     assert min(outcomes["refused"], outcomes["compiled"]) > MUTANTS / 10, outcomes
+
+
+def try_mutant(path, text: str, check: Callable[[str, Any, str], None]) -> str:
+    try:
+        plan = load(path, text)
+    except MeterveilError as error:
+        check(text, path, str(error))
+        return "refused"
+    document = yaml.safe_load(text)
+    check_plan(document, plan)
+    check_rows(document, plan)
+    check_diff(document, plan)
+    return "compiled"
 
 
 def plant(plan: Plan, name: str, **changes: Any) -> Plan:
