@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.cells import READINGS, CellWork, cell_of, label_of, path_of, rewrite_cell
 from pipeline.completeness import describe_days
 from pipeline.context import RUNS, OpenRun, read_last_commit
+from pipeline.entities import derive_bucket
 from pipeline.errors import MeterveilError
 from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
 from pipeline.keys import Keyset
@@ -116,7 +117,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
             check_unchanged(run.lake, run.plan, run.keyset)
         cells, quarantine = _fold_changed(planned, run, outcome.cells), settle_quarantine(run, outcome.quarantine)
         written = outcome.written
-        outcome = replace(outcome, cells=cells, quarantine=quarantine)
+        outcome = replace(outcome, cells=cells, others=_settle_entities(planned, run, outcome), quarantine=quarantine)
         totals = outcome.totals
         check_conservation(totals)
         _check_rows(run, outcome, totals)
@@ -186,6 +187,15 @@ def _fold_changed(planned: OpenRun, run: OpenRun, cells: Sequence[CellWork]) -> 
     again = sorted((touched | frames.keys()) - done.keys())
     with ThreadPoolExecutor(run.context.threads) as pool:
         return [*done.values(), *pool.map(lambda cell: rewrite_cell(run, cell, frames.get(cell, ())), again)]
+
+
+def _settle_entities(planned: OpenRun, run: OpenRun, outcome: RunOutcome) -> Sequence[DataFile]:
+    """Keep the files of entities, unless another run has committed another reference meanwhile, and its own files."""
+    if run.reference.version == planned.reference.version:
+        return outcome.others
+    if run.context.remade is None:
+        return ()
+    return [file for bucket in range(run.lake.settings.bucket_count) for file in derive_bucket(run, bucket)]
 
 
 def _list_changes(run: OpenRun, written: Sequence[DataFile], outcome: RunOutcome) -> tuple[TableChange, ...]:

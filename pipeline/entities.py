@@ -1,29 +1,78 @@
 """Entity datasets: one file per bucket of customers, derived from the reference snapshot and replaced with it."""
 
 from collections.abc import Iterator
+from datetime import date, timedelta
 
 import pyarrow as pa
 
-from pipeline.context import OpenRun
+from pipeline.context import OpenRun, begin_of_run
+from pipeline.night import local_day
 from pipeline.parquet import DataFile, write_data_file
-from schemas.views import CUSTOMERS
+from pipeline.touched import list_changed_buckets
+from schemas.features import BAN_CHANNELS
+from schemas.views import VIEW_KINDS, VIEWS
+from transforms.accounts import sum_accounts
 from transforms.calendar import to_date
 from transforms.derive import derive
+from transforms.marketing import select_marketable
 from transforms.rows import Rows
 
 #: An entity is not of a day: its pseudonyms have the epoch of no date.
 _UNDATED = to_date(0)
+_MARKETING = "marketing"
+_BANS = "marketing_ban"
+
+
+def list_stale_buckets(run: OpenRun) -> list[int]:
+    """List the buckets whose entity datasets are to be derived.
+
+    All, where the run's reference is not the lake's; or where the register of bans has gone out of date meanwhile,
+    while a dataset of the view ``marketing`` still has somebody.
+    """
+    if changed := list_changed_buckets(run):
+        return changed
+    datasets = run.datasets(_MARKETING)
+    shown = any(file.rows for dataset in datasets for file in run.current[dataset.name].values())
+    outdated = shown and bool(run.reference.version) and not bans_are_current(run)
+    return list(range(run.lake.settings.bucket_count)) if outdated else []
+
+
+def bans_are_current(run: OpenRun) -> bool:
+    """Tell whether the register of bans is young enough, for every channel, on the day when the run began."""
+    today = to_date(local_day(begin_of_run(run.context.run_id), run.lake.settings.time_zone))
+    versions = run.reference.registers().get(_BANS, {}).get("versions", {})
+    oldest = today - timedelta(days=run.plan.ban_list_days)
+    return all(channel in versions and date.fromisoformat(versions[channel]) >= oldest for channel in BAN_CHANNELS)
 
 
 def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
     """Write the file of one bucket of every entity dataset."""
     label = f"{bucket:05d}"
-    customers = run.reference.customers(bucket).combine_chunks()
-    columns = {name: _as_array(customers[name]) for name in CUSTOMERS}
-    for dataset in run.datasets("customers"):
-        rows = derive(dataset, Rows(columns), run.subkeys(dataset, _UNDATED))
-        path = run.new_data_path(dataset, label)
-        yield write_data_file(rows, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
+    for view in (name for name, kind in VIEW_KINDS.items() if kind == "entity"):
+        datasets = run.datasets(view)
+        if not datasets:
+            continue
+        rows = Rows({name: _as_array(column) for name, column in _view(run, view, bucket).items()})
+        for dataset in datasets:
+            blocks = derive(dataset, rows, run.subkeys(dataset, _UNDATED))
+            path = run.new_data_path(dataset, label)
+            yield write_data_file(blocks, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
+
+
+def _view(run: OpenRun, view: str, bucket: int) -> dict[str, pa.ChunkedArray]:
+    """Make a view of a bucket of customers."""
+    reference = run.reference
+    customers = reference.customers(bucket)
+    match view:
+        case "accounts":
+            facts = (reference.facts(register, bucket) for register in ("payment", "credit_register"))
+            rows = sum_accounts(customers, *facts)
+        case "marketing":
+            named = {name: reference.facts(name, bucket) for name in ("consent", _BANS, "campaign", "payment")}
+            rows = select_marketable(customers, named, run.plan.target_groups, bans_current=bans_are_current(run))
+        case _:
+            rows = customers
+    return {name: rows[name] for name in VIEWS[view]}
 
 
 def _as_array(column: pa.ChunkedArray) -> pa.Array:

@@ -24,6 +24,7 @@ from pipeline.steps import (
     FindTouched,
     FoldCells,
     ListChanged,
+    ListStale,
     PlanFiles,
     ReadReadings,
     WriteQuarantine,
@@ -82,7 +83,10 @@ def build_ingest(
         | "GroupByFile" >> beam.GroupByKey()
         | "WriteQuarantine" >> beam.ParDo(WriteQuarantine(context)).with_output_types(InputWork)
     )
-    entities = changed | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
+    stale = (
+        once | "ListStale" >> beam.ParDo(ListStale(context)).with_output_types(int) | "SpreadStale" >> beam.Reshuffle()
+    )
+    entities = stale | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
     _ = once | "Commit" >> beam.ParDo(
         Commit(context, rules),
         AsList(cells),

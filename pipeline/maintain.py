@@ -24,6 +24,7 @@ from pipeline.lease import begin_of_live, clean_up_dead, find_drafts, leased, li
 from pipeline.night import local_day
 from pipeline.resume import forget_abandoned, interrupted_run
 from pipeline.table_state import TableState, is_cell_dataset
+from schemas.views import VIEW_KINDS
 from transforms.plan import Dataset, Plan
 
 #: How long a state of the lake can be asked for, unless the user says otherwise.
@@ -193,7 +194,7 @@ def _find_dropped(lake: Lake, dataset: Dataset, state: TableState, horizons: Map
     digests of files that are there.
     """
     horizon = horizons.get(dataset.name)
-    if horizon is None or dataset.view in {"customers", "runs"}:
+    if horizon is None or VIEW_KINDS[dataset.view] == "entity" or dataset.view == "runs":
         return []
     if is_cell_dataset(dataset):
         return [file.path for file in state.files() if file.local_date is not None and file.local_date < horizon]

@@ -39,7 +39,7 @@ from schemas.registers import PROVENANCE_SCHEMA, REGISTERS
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA, PLACED_SCHEMA, join_customers, place_contracts
 
 #: Raised with every change of what a snapshot holds, so that it gets another version and is built again.
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _KINDS = {

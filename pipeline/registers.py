@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Registers:
         rules: how to resolve.
         counts: register to what became of its rows: ``rows`` = ``matched`` + ``ambiguous`` + ``nobody`` + set aside.
         aside: register to the rows set aside, by rule.
+        versions: register to channel to the newest version of its list, of rows whoever they are about.
     """
 
     feeds: Mapping[str, Path]
@@ -61,6 +63,7 @@ class Registers:
     rules: ResolveRules
     counts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     aside: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    versions: defaultdict[str, dict[str, date]] = field(default_factory=lambda: defaultdict(dict))
 
     def match(self, customers: Spill, pool: ThreadPoolExecutor) -> None:
         """Find the customers of every row.
@@ -100,10 +103,13 @@ class Registers:
 
     def tell(self) -> dict[str, dict[str, Any]]:
         """Say what became of the rows of each register, as a snapshot's manifest has it."""
-        return {
-            name: {**self.counts[name], "set aside": {rule: rows for rule, rows in self.aside[name].items() if rows}}
-            for name in sorted(self.feeds)
-        }
+        told: dict[str, dict[str, Any]] = {}
+        for name in sorted(self.feeds):
+            told[name] = {**self.counts[name]}
+            told[name]["set aside"] = {rule: rows for rule, rows in self.aside[name].items() if rows}
+            if self.versions[name]:
+                told[name]["versions"] = {channel: str(day) for channel, day in sorted(self.versions[name].items())}
+        return told
 
     def _read(self, name: str) -> None:
         register, path, counts = REGISTERS[name], self.feeds[name], self.counts[name]
@@ -117,12 +123,21 @@ class Registers:
 
         def prepare() -> Iterator[pa.RecordBatch]:
             for batch in read_register(name, path, self.aside[name]):
+                self._note_versions(name, batch)
                 entries = make_entries(batch, register, self.rules.subkey)
                 self.aside[name]["no key"] += batch.num_rows - entries.num_rows
                 yield entries
 
         matched = self._entries(name, 0).scatter(prepare())
         counts["rows"] = matched + self.aside[name].total()
+
+    def _note_versions(self, name: str, batch: pa.RecordBatch) -> None:
+        if "list_version" not in batch.schema.names:
+            return
+        newest = pa.table({"channel": batch["channel"], "version": batch["list_version"]}).group_by("channel")
+        for row in newest.aggregate([("version", "max")]).to_pylist():
+            known = self.versions[name].get(row["channel"], row["version_max"])
+            self.versions[name][row["channel"]] = max(known, row["version_max"])
 
     def _assign(self, name: str, holders: Spill, pool: ThreadPoolExecutor) -> None:
         register = REGISTERS[name]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.cells import rewrite_cell
 from pipeline.context import RunContext, open_run
-from pipeline.entities import derive_bucket
+from pipeline.entities import derive_bucket, list_stale_buckets
 from pipeline.errors import BadFileError, in_plain_words
 from pipeline.ledger import find_run
 from pipeline.overlap import OverlappedDoFn, OverlappedGroupsDoFn
@@ -82,6 +82,19 @@ class ListChanged(beam.DoFn):
         del element
         with in_plain_words():
             yield from list_changed_buckets(open_run(self.context))
+
+
+class ListStale(beam.DoFn):
+    """The run to the buckets whose entity datasets are to be derived."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    def process(self, element: str) -> Iterator[int]:
+        """Look at reference and register of bans."""
+        del element
+        with in_plain_words():
+            yield from list_stale_buckets(open_run(self.context))
 
 
 class FindTouched(OverlappedDoFn):

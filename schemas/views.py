@@ -18,6 +18,7 @@ FIELD_CLASSES = (
     "quasi_identifier",
     "usage",
     "financial",
+    "profile",
     "technical",
 )
 
@@ -152,6 +153,48 @@ CUSTOMERS = _view(
     Field("tariff", pa.string(), False, "financial", "tariff of the contract"),
     Field("valid_from", pa.date32(), False, "technical", "first local day of the contract"),
     Field("valid_to", pa.date32(), False, "technical", "first local day after the contract; null while it is open"),
+    Field("building_type", pa.string(), False, "quasi_identifier", "building type of the usage site"),
+    Field("heating", pa.string(), False, "quasi_identifier", "main heating of the usage site"),
+    Field("fuse_a", pa.int32(), False, "quasi_identifier", "main fuse, ampere per phase, three phases"),
+)
+
+#: One row per customer: how they pay, and what the credit register says.
+ACCOUNTS = _view(
+    *(
+        CUSTOMERS[name]
+        for name in (
+            *("customer_id", "kind", "name", "identity_code", "business_id", "phone", "email", "postal_address"),
+            "information_restriction",
+        )
+    ),
+    Field("invoices", pa.int32(), True, "financial", "invoices sent"),
+    Field("invoiced_cents", pa.int64(), True, "financial", "sum of invoices, cents"),
+    Field("payments", pa.int32(), True, "financial", "payments received"),
+    Field("paid_cents", pa.int64(), True, "financial", "sum of payments, cents"),
+    Field("open_cents", pa.int64(), True, "financial", "invoiced and not paid, cents"),
+    Field("reminders", pa.int32(), True, "financial", "reminders sent"),
+    Field("latest_invoice_on", pa.date32(), False, "financial", "date of the latest invoice"),
+    Field("latest_payment_on", pa.date32(), False, "financial", "date of the latest payment"),
+    Field("latest_reminder_on", pa.date32(), False, "financial", "date of the latest reminder"),
+    Field(
+        "payment_defaults", pa.int32(), False, "financial", "payment defaults, by the credit register; null: no entry"
+    ),
+    Field("latest_default_on", pa.date32(), False, "financial", "date of the latest payment default"),
+    Field("credit_received_at", _TIME, False, "technical", "when the credit register said so, UTC"),
+)
+
+#: One row per customer: whom direct marketing may reach. Who is out has nothing but an id here.
+MARKETING = _view(
+    CUSTOMERS["customer_id"],
+    Field("marketable", pa.bool_(), True, "technical", "whether direct marketing may reach the customer"),
+    *(
+        Field(name, CUSTOMERS[name].type, False, CUSTOMERS[name].field_class, CUSTOMERS[name].doc)
+        for name in ("kind", "name", "phone", "email", "postal_address", "language")
+    ),
+    Field("interests", pa.string(), False, "profile", "what the customer showed interest in at campaigns"),
+    Field("preferred_channel", pa.string(), False, "profile", "channel that the customer agreed to last"),
+    Field("target_group", pa.string(), False, "profile", "first target group of the policy that fits"),
+    Field("reason", pa.string(), False, "profile", "the rule of that group, in words"),
 )
 
 #: What was set aside while reading; one row per reading.
@@ -214,6 +257,8 @@ VIEWS: dict[str, dict[str, Field]] = {
     "readings": READINGS,
     "daily": DAILY,
     "customers": CUSTOMERS,
+    "accounts": ACCOUNTS,
+    "marketing": MARKETING,
     "quarantine": QUARANTINE,
     "releases": RELEASES,
     "changes": CHANGES,
@@ -225,6 +270,8 @@ VIEW_KINDS = {
     "readings": "cell",
     "daily": "cell",
     "customers": "entity",
+    "accounts": "entity",
+    "marketing": "entity",
     "quarantine": "input",
     "releases": "input",
     "changes": "log",

@@ -21,6 +21,7 @@ CLASS_WORDS = {
     "quasi_identifier": {"fi": "Taustatiedot", "en": "Background data"},
     "usage": {"fi": "Energiankulutus", "en": "Energy consumption"},
     "financial": {"fi": "Sopimus- ja maksutiedot", "en": "Contract and payment data"},
+    "profile": {"fi": "Profilointi", "en": "Profile"},
 }
 
 #: Field of the views to what it is called; technical fields are not told one by one.
@@ -55,6 +56,32 @@ FIELD_WORDS = {
     "night_share": {"fi": "yökäytön osuus", "en": "share of night use"},
     "load_factor": {"fi": "kuormituskerroin", "en": "load factor"},
     "tariff": {"fi": "tariffi", "en": "tariff"},
+    "invoices": {"fi": "laskujen määrä", "en": "number of invoices"},
+    "invoiced_cents": {"fi": "laskutettu summa", "en": "sum of invoices"},
+    "payments": {"fi": "maksujen määrä", "en": "number of payments"},
+    "paid_cents": {"fi": "maksettu summa", "en": "sum of payments"},
+    "open_cents": {"fi": "avoin summa", "en": "sum that is open"},
+    "reminders": {"fi": "maksumuistutusten määrä", "en": "number of reminders"},
+    "latest_invoice_on": {"fi": "viimeisin lasku", "en": "latest invoice"},
+    "latest_payment_on": {"fi": "viimeisin maksu", "en": "latest payment"},
+    "latest_reminder_on": {"fi": "viimeisin muistutus", "en": "latest reminder"},
+    "payment_defaults": {"fi": "maksuhäiriömerkinnät", "en": "payment defaults"},
+    "latest_default_on": {"fi": "viimeisin maksuhäiriö", "en": "latest payment default"},
+    "interests": {"fi": "kiinnostuksen kohteet", "en": "interests"},
+    "preferred_channel": {"fi": "toivottu yhteydenottotapa", "en": "preferred channel"},
+    "target_group": {"fi": "kohderyhmä", "en": "target group"},
+    "reason": {"fi": "kohderyhmän peruste", "en": "reason for the target group"},
+}
+
+#: Feature of target groups (``schemas.features``) to what it is called.
+FEATURE_WORDS = {
+    "heating": {"fi": "lämmitystapa", "en": "heating"},
+    "building_type": {"fi": "rakennustyyppi", "en": "building type"},
+    "fuse_a": {"fi": "pääsulakkeen koko", "en": "size of the main fuse"},
+    "tariff": {"fi": "tariffi", "en": "tariff"},
+    "interest": {"fi": "kampanjassa ilmoitettu kiinnostus", "en": "interest shown at a campaign"},
+    "preferred_channel": {"fi": "toivottu yhteydenottotapa", "en": "preferred channel"},
+    "reminders": {"fi": "maksumuistutukset", "en": "reminders"},
 }
 
 #: Legal basis to its name.

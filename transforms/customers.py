@@ -1,6 +1,7 @@
 """The ``customers`` view: one row per customer and contract, with the site that the contract is for."""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +21,7 @@ CONTRACT_FIELDS = (
     "tariff",
     "valid_from",
     "valid_to",
+    *(OF_SITE := ("building_type", "heating", "fuse_a")),
 )
 
 #: Schema of contracts with their site, ``place_contracts``.
@@ -47,10 +49,29 @@ def place_contracts(contracts: pa.Table, points: pa.Table) -> pa.Table:
         Rows of ``PLACED_SCHEMA``, in the order of ``contracts``.
     """
     place = pc.index_in(contracts["metering_point_id"], points["metering_point_id"])
-    sites = points.select(["site_id", "street_address", "postal_code", "city"]).take(place)
+    sites = points.select(["site_id", "street_address", "postal_code", "city", *OF_SITE]).take(place)
     address = join_address(sites["street_address"], sites["postal_code"], sites["city"])
-    placed = contracts.append_column("site_id", sites["site_id"]).append_column("site_address", address)
+    placed = contracts.append_column("site_address", address)
+    for name in ("site_id", *OF_SITE):
+        placed = placed.append_column(name, sites[name])
     return placed.select(PLACED_SCHEMA.names).cast(PLACED_SCHEMA)
+
+
+def take_customers(rows: pa.Table) -> pa.Table:
+    """Take one row of each customer from rows of the view, which are sorted by customer."""
+    return rows.take(pa.array(np.flatnonzero(_begins(rows))))
+
+
+def number_customers(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Tell for each row of the view, sorted by customer, whose it is: their place in ``take_customers``."""
+    return np.cumsum(_begins(rows)) - 1
+
+
+def _begins(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    ids = rows["customer_id"].combine_chunks()
+    if len(ids) == 0:
+        return np.zeros(0, bool)
+    return np.append(True, pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
 
 
 def join_customers(customers: pa.Table, placed: pa.Table) -> pa.Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from schemas.legal import LEGAL_BASES, RECIPIENT_KINDS
 from schemas.views import FIELD_CLASSES, VIEW_KINDS
-from schemas.words import BASIS_WORDS, CLASS_WORDS, FIELD_WORDS, KIND_WORDS, RIGHTS, TEXTS, TITLES
+from schemas.words import BASIS_WORDS, CLASS_WORDS, FEATURE_WORDS, FIELD_WORDS, KIND_WORDS, RIGHTS, TEXTS, TITLES
 from transforms.grants import Access, list_access
 from transforms.plan import Plan, Purpose, Text
 
@@ -117,7 +117,19 @@ class _Teller:
 
     def profiling(self) -> Section:
         """Tell whether and how people are profiled, and what is not done."""
-        return self._section("profiling", self._words("no_profiling"), items=[self._words("no_automated_decisions")])
+        refused = [self._words("no_automated_decisions")]
+        if not self.plan.target_groups:
+            return self._section("profiling", self._words("no_profiling"), items=refused)
+        refused += [self._words(name) for name in ("no_credit", "no_discrimination", "no_curve")]
+        rows = [
+            (self._text(group.description), "; ".join(self._feature(one.feature) for one in group.conditions))
+            for group in self.plan.target_groups.values()
+        ]
+        said = self._words("profiling"), self._words("profiled_out", days=self.plan.ban_list_days)
+        return self._section("profiling", *said, items=refused, rows=[self._head("target_group", "goes_by"), *rows])
+
+    def _feature(self, feature: str) -> str:
+        return FEATURE_WORDS[feature][self.language]
 
     def roles(self) -> Section:
         """Tell who in the company sees what, and for what."""

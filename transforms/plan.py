@@ -177,6 +177,34 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What a rule of a target group asks for.
+
+    Attributes:
+        feature: of ``schemas.features.FEATURES``.
+        test: ``is``, ``at_least`` or ``below``.
+        value: what it is compared with.
+    """
+
+    feature: str
+    test: str
+    value: str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGroup:
+    """Whom marketing addresses together.
+
+    Attributes:
+        description: who they are.
+        conditions: all of which must hold.
+    """
+
+    description: Text
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole policy, compiled.
 
@@ -191,6 +219,8 @@ class Plan:
         sources: feed in use (``readings``, or of ``schemas.reference``) to what it is.
         classes: field of the views to its class, where the policy says it.
         domains: pseudonymisation domain to its audience.
+        target_groups: by name, in the order in which they are tried.
+        ban_list_days: how old the register of marketing bans may be; older, nobody is marketable.
         limits: what makes a run warn, or stop.
         resolution: attribute of customers (``schemas.registers``) to the feeds that are heard, the first wins; without
             an entry the customers' own feed alone.
@@ -206,6 +236,8 @@ class Plan:
     sources: Mapping[str, Text] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
     domains: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    target_groups: Mapping[str, TargetGroup] = field(default_factory=dict)
+    ban_list_days: int = 0
     limits: Limits = NO_LIMITS
     resolution: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -23,8 +23,10 @@ from transforms.policy_use import (
     check_domain,
     check_domains,
     check_protection,
+    check_restricted,
     check_use,
     compile_controller,
+    compile_groups,
     compile_purposes,
     compile_recipients,
     compile_sources,
@@ -93,6 +95,8 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
         sources=sources,
         classes=dict(classes),
         domains={name: frozenset(audience) for name, audience in domains.items()},
+        target_groups=compile_groups(document.get("target_groups", {})),
+        ban_list_days=_read_days(document["marketing"]["ban_list"]) if "marketing" in document else 0,
         limits=compile_limits(document.get("limits", {})),
         resolution=_compile_resolution(document.get("resolution", {}), sources),
     )
@@ -107,7 +111,14 @@ def digest_policy(document: Mapping[str, Any]) -> str:
         name: {key: spec[key] for key in _OF_ROWS if key in spec} | {"fields": list(spec["fields"].items())}
         for name, spec in document["datasets"].items()
     }
-    said = {"version": document["version"], "datasets": datasets, "resolution": document.get("resolution", {})}
+    groups = {name: spec["when"] for name, spec in document.get("target_groups", {}).items()}
+    said = {
+        "version": document["version"],
+        "datasets": datasets,
+        "resolution": document.get("resolution", {}),
+        "marketing": document.get("marketing", {}),
+        "target_groups": list(groups.items()),
+    }
     normalised = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(normalised.encode()).hexdigest()
 
@@ -152,6 +163,7 @@ def _compile_dataset(name: str, spec: Mapping[str, Any], names: Names) -> Datase
         raise PolicyError((*path, "fields"), "nothing is left in this dataset", "keep a field or remove the dataset")
     check_protection(zone, columns, view, names, path)
     check_use(columns, view, names, spec, path)
+    check_restricted(spec, columns, view, names, path)
     check_domain(spec, columns, names, path)
     return Dataset(
         name=name,

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.features import FEATURES
 from schemas.legal import LANGUAGES, NEED_A_GROUND
 from schemas.reference import REFERENCE_FEEDS
 from schemas.views import FIELD_CLASSES, VIEWS, Field
 from transforms.plan import (
     Band,
     Column,
+    Condition,
     Controller,
     Dataset,
     PostalPrefix,
@@ -17,6 +19,7 @@ from transforms.plan import (
     Purpose,
     Recipient,
     Rule,
+    TargetGroup,
     Text,
     Year,
     Zone,
@@ -33,6 +36,13 @@ ANALYTICS_RULES: Mapping[str, tuple[tuple[type[Rule], ...], str]] = {
     "contact": ((), "drop it"),
     "location": ((PostalPrefix,), "generalise it to a postal_prefix or drop it"),
 }
+
+
+#: What says in a view that a person may not be disclosed, and the classes that tell who and where they are.
+RESTRICTION = "information_restriction"
+_RESTRICTED = frozenset({"direct_identifier", "identity_code", "contact", "location"})
+#: What rules of target groups must not go by.
+_NO_FEATURES = frozenset({"age", "sex", "gender", "language", "identity_code", "payment_defaults", "credit_register"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,53 @@ def compile_sources(specs: Mapping[str, Any]) -> dict[str, Text]:
     if READINGS_FEED not in specs:
         raise PolicyError(("sources",), f"{READINGS_FEED} is missing", "meters are a source in every lake")
     return {name: read_text(text) for name, text in specs.items()}
+
+
+def compile_groups(specs: Mapping[str, Any]) -> dict[str, TargetGroup]:
+    """Compile target groups.
+
+    Raises:
+        PolicyError: a condition on what is no feature, or with a test or value that does not fit it.
+    """
+    return {
+        name: TargetGroup(
+            read_text(spec["description"]),
+            tuple(_compile_condition(one, ("target_groups", name, "when")) for one in spec["when"]),
+        )
+        for name, spec in specs.items()
+    }
+
+
+def _compile_condition(spec: Mapping[str, Any], path: Path) -> Condition:
+    feature = spec["feature"]
+    if feature in _NO_FEATURES:
+        raise PolicyError(path, f"a rule goes by {feature}", "that would discriminate: go by something else")
+    expect(feature, FEATURES, "feature", path)
+    [test] = spec.keys() - {"feature"}
+    value, kind = spec[test], FEATURES[feature]
+    if (test == "is") != (kind is str) or isinstance(value, str) != (kind is str):
+        remedy = "compare it with is: <word>" if kind is str else "compare it with at_least or below: <number>"
+        raise PolicyError(path, f"{feature} is a {'word' if kind is str else 'number'}", remedy)
+    return Condition(feature, test, value)
+
+
+def check_restricted(
+    spec: Mapping[str, Any], columns: Iterable[Column], view: Mapping[str, Field], names: Names, path: Path
+) -> None:
+    """Refuse a dataset that shows persons under an information restriction, unless it says that it does.
+
+    Raises:
+        PolicyError: that.
+    """
+    if RESTRICTION not in view or spec.get("where", {}).get(RESTRICTION) is False or spec.get("restricted") == "shown":
+        return
+    shown = [column.name for column in columns if names.class_of(view[column.source]) in _RESTRICTED]
+    if shown:
+        raise PolicyError(
+            path,
+            f"it shows {', '.join(shown)} of persons under an information restriction",
+            f"leave them out by where: {{{RESTRICTION}: false}}, or say restricted: shown",
+        )
 
 
 def check_classes(classes: Mapping[str, str]) -> None:

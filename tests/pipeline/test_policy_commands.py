@@ -14,7 +14,7 @@ from transforms.grants import list_access
 def other(tmp_path):
     path = tmp_path / "other.yaml"
     text = DEFAULT_POLICY.read_text(encoding="utf-8")
-    path.write_text(text.replace("      peak_kw: keep\n", ""), encoding="utf-8")
+    path.write_text(text.replace("      base_kw: keep\n", ""), encoding="utf-8")
     return path
 
 
@@ -72,7 +72,7 @@ def test_explain_says_why_and_why_not():
 def test_diff_says_who_loses_what(other):
     lost = json.loads(run("policy", "diff", DEFAULT_POLICY, other, "--json").out)
     assert {(row["who"], row["change"], row["what"]) for row in lost} == {
-        (who, "loses", "analytics.daily.peak_kw") for who in ("analyst", "product_development")
+        (who, "loses", "analytics.daily.base_kw") for who in ("analyst", "product_development")
     }
     assert b"nobody gains or loses" in run("policy", "diff", other, other).out
 

@@ -55,8 +55,18 @@ def test_a_damaged_line_loads_or_is_refused_in_one_line(policy, place, word):
     [
         ("energy: usage", "energi: usage", "classes/energi", "did you mean 'energy'?"),
         ("energy: usage", "energy: usag", "classes/energy", "did you mean 'usage'?"),
-        ("heating: keep", "heating: kep", "datasets/analytics.daily/fields/heating", "did you mean 'keep'?"),
-        ("heating: keep", "heating: 3", "datasets/analytics.daily/fields/heating", "expected keep, drop, or a mapping"),
+        (
+            "night_share: keep",
+            "night_share: kep",
+            "datasets/analytics.daily/fields/night_share",
+            "did you mean 'keep'?",
+        ),
+        (
+            "night_share: keep",
+            "night_share: 3",
+            "datasets/analytics.daily/fields/night_share",
+            "expected keep, drop, or a mapping",
+        ),
         ("peak_kw: keep", "peek_kw: keep", "datasets/analytics.daily/fields/peek_kw", "did you mean 'peak_kw'?"),
         (
             "{band: [25, 35, 63",

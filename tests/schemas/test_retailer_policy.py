@@ -8,8 +8,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from schemas.features import FEATURES
 from schemas.legal import LANGUAGES, LEGAL_BASES, NEED_A_GROUND, RECIPIENT_KINDS
 from schemas.views import FIELD_CLASSES, VIEWS
+from transforms.grants import list_access
 from transforms.plan import Band, Keep, Plan, PostalPrefix, Pseudonymise
 from transforms.policy import STATE_FIELDS, compile_plan
 
@@ -41,6 +43,10 @@ def test_every_schema_that_can_refuse_says_what_it_expects():
     assert bare == []
 
 
+def set_aside(view, *names):
+    return [name for name in view if name not in names]
+
+
 def test_columns_are_those_of_the_main_job(plan):
     columns = {name: " ".join(column.name for column in dataset.columns) for name, dataset in plan.datasets.items()}
     assert columns == {
@@ -53,6 +59,13 @@ def test_columns_are_those_of_the_main_job(plan):
         "analytics.daily": "metering_point site product direction local_date energy peak_kw base_kw night_share "
         "load_factor expected_minutes present_minutes heating fuse_band postal_area",
         "operational.quarantine_readings": " ".join(VIEWS["quarantine"]),
+        "operational.billing_intervals": "metering_point_id customer_id contract_id product direction resolution_s "
+        "local_date start energy status",
+        "operational.collections": " ".join(set_aside(VIEWS["accounts"], "kind", "information_restriction")),
+        "operational.marketing": " ".join(set_aside(VIEWS["marketing"], "kind", "marketable")),
+        "operational.field_work": "metering_point_id site_address fuse_a heating valid_from valid_to",
+        "operational.letters": "customer_id name postal_address",
+        "analytics.grid_planning": "metering_point product direction local_date energy peak_kw postal_area",
         "operational.releases": " ".join(VIEWS["releases"]),
         "operational.changes": " ".join(VIEWS["changes"]),
         "operational.runs": " ".join(VIEWS["runs"]),
@@ -87,15 +100,32 @@ def test_customer_service_sees_no_identity_code_and_nobody_under_a_restriction(p
     assert dataset.where == {"information_restriction": False}
 
 
+def test_every_kind_of_recipient_has_its_own(plan):
+    assert {one.kind for one in plan.recipients.values()} == set(RECIPIENT_KINDS) - {"authority", "partner"}
+    for name in plan.recipients:
+        assert [dataset for dataset in plan.datasets.values() if dataset.audience == {name}]
+
+
+def test_the_credit_register_reaches_collections_alone(plan):
+    seen = {row.audience for row in list_access(plan) if row.field in ("payment_defaults", "latest_default_on")}
+    assert seen == {"collections"}
+
+
+def test_target_groups_go_by_features_alone(plan):
+    for group in plan.target_groups.values():
+        assert {one.feature for one in group.conditions} <= FEATURES.keys()
+
+
 def test_everybody_has_the_pseudonymised_tables_only(plan):
     for dataset in plan.datasets.values():
-        assert bool(plan.grants["*"] & dataset.audience) == (dataset.zone == "analytics"), dataset.name
+        if not dataset.audience & plan.recipients.keys():
+            assert bool(plan.grants["*"] & dataset.audience) == (dataset.zone == "analytics"), dataset.name
 
 
 def test_every_dataset_can_be_read_and_every_name_is_used(plan):
-    granted = frozenset().union(*plan.grants.values())
+    granted = frozenset().union(*plan.grants.values()) | plan.recipients.keys()
     assert all(dataset.audience & granted for dataset in plan.datasets.values())
-    assert set(plan.roles) == set().union(*(dataset.audience for dataset in plan.datasets.values()))
+    assert {*plan.roles, *plan.recipients} == set().union(*(dataset.audience for dataset in plan.datasets.values()))
     assert set(plan.purposes) == set().union(*(dataset.purposes for dataset in plan.datasets.values()))
     assert {purpose.legal_basis for purpose in plan.purposes.values()} <= LEGAL_BASES.keys()
 

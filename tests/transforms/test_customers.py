@@ -105,6 +105,9 @@ def test_a_row_holds_the_customer_the_contract_and_the_site() -> None:
         "tariff": "spot",
         "valid_from": date(2026, 1, 1),
         "valid_to": None,
+        "building_type": None,
+        "heating": None,
+        "fuse_a": None,
     }
 
 

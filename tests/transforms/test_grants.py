@@ -134,7 +134,7 @@ def test_the_default_policy_says_what_it_means():
     [
         ("unread", "datasets/operational.runs", lambda d: d["grants"]["@meterveil-operations"].remove("operator")),
         ("unused", "roles/nobody", lambda d: d["roles"].update(nobody="does nothing")),
-        ("unused", "recipients/builder", lambda d: d.update(recipients={"builder": {"kind": "partner", "description": "b"}})),
+        ("unused", "recipients/builder", lambda d: d["recipients"].update(builder={"kind": "partner", "description": "b"})),
         ("unused", "purposes/play", lambda d: d["purposes"].update(play=d["purposes"]["billing"])),
         ("unused", "purposes/billing/classes", lambda d: d["purposes"]["billing"]["classes"].append("identity_code")),
         ("unused", "domains/spare", lambda d: d["domains"].update(spare=["analyst"])),

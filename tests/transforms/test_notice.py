@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from pipeline.documents import write_markdown, write_page
+from schemas.features import FEATURES
 from schemas.legal import LANGUAGES, LEGAL_BASES, RECIPIENT_KINDS
 from schemas.views import FIELD_CLASSES, VIEWS
-from schemas.words import BASIS_WORDS, CLASS_WORDS, FIELD_WORDS, KIND_WORDS, RIGHTS, TEXTS, TITLES
+from schemas.words import BASIS_WORDS, CLASS_WORDS, FEATURE_WORDS, FIELD_WORDS, KIND_WORDS, RIGHTS, TEXTS, TITLES
 from transforms.grants import list_access
 from transforms.notice import make_notice, make_record
 from transforms.policy import compile_plan
@@ -63,12 +64,14 @@ def test_everything_that_the_policy_says_is_told(language):
 
 
 def test_what_nobody_sees_is_not_told(document):
-    assert "henkilötunnus" not in notice(document)
+    del document["datasets"]["operational.collections"]
+    assert CLASS_WORDS["identity_code"]["fi"] not in notice(document)
     document["purposes"]["billing"]["classes"].append("identity_code")
     document["datasets"]["operational.codes"] = {
         "view": "customers", "audience": ["billing"], "purposes": ["billing"], "fields": {"identity_code": "keep"},
+        "restricted": "shown",
     }  # fmt: skip
-    assert "henkilötunnus" in notice(document)
+    assert f"{CLASS_WORDS['identity_code']['fi']}: henkilötunnus" in notice(document)
 
 
 def test_a_source_that_is_not_in_use_is_not_told(document):
@@ -78,6 +81,10 @@ def test_a_source_that_is_not_in_use_is_not_told(document):
 
 
 def test_a_recipient_is_told_with_its_kind_and_what_it_gets(document):
+    for name, spec in RETAILER["datasets"].items():
+        if RETAILER["recipients"].keys() & set(spec["audience"]):
+            del document["datasets"][name]
+    del document["recipients"], document["domains"]["grid-planning"]
     assert TEXTS["no_recipients"]["fi"] in notice(document)
     document["recipients"] = {
         "fitter": {"kind": "subcontractor", "description": {"fi": "mittariasentaja", "en": "fitter"}}
@@ -85,6 +92,7 @@ def test_a_recipient_is_told_with_its_kind_and_what_it_gets(document):
     document["purposes"]["customer_service"]["classes"].append("usage")
     document["datasets"]["operational.work"] = {
         "view": "customers", "audience": ["fitter"], "purposes": ["customer_service"], "fields": {"site_address": "keep"},
+        "where": {"information_restriction": False},
     }  # fmt: skip
     told = notice(document)
     assert "| mittariasentaja | alihankkija | Käyttöpaikan sijainti |" in told
@@ -146,3 +154,19 @@ def test_a_page_is_whole_stands_alone_and_says_what_the_markdown_says(make, lang
     assert "&lt;" in page
     assert page.count("<tr>") == sum(len(section.rows) for section in made.sections)
     assert write_markdown(made).count("\n## ") == page.count("<h2>") == len(made.sections)
+
+
+def test_profiling_is_told_with_what_it_goes_by_and_what_is_not_done(document, language):
+    told = notice(RETAILER, language)
+    for group in PLAN.target_groups.values():
+        features = "; ".join(FEATURE_WORDS[one.feature][language] for one in group.conditions)
+        assert f"| {group.description[language]} | {features} |" in told
+    refused = ("no_automated_decisions", "no_credit", "no_discrimination", "no_curve")
+    assert all(TEXTS[name][language] in told for name in refused)
+    del document["target_groups"]
+    assert TEXTS["no_profiling"][language] in notice(document, language)
+    assert TEXTS["no_credit"][language] not in notice(document, language)
+
+
+def test_every_feature_has_a_name_for_people():
+    assert set(FEATURE_WORDS) == set(FEATURES)

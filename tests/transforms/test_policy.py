@@ -15,7 +15,7 @@ from schemas.registers import REGISTERS
 from schemas.views import OF_EACH_READING, VIEW_KINDS, VIEWS
 from transforms.calendar import local_calendar
 from transforms.grid import CellGrids
-from transforms.plan import ENTITIES, Band, Column, Mask, PostalPrefix, Pseudonymise, Round, Year
+from transforms.plan import ENTITIES, Band, Column, Condition, Mask, PostalPrefix, Pseudonymise, Round, Year
 from transforms.policy import STATE_FIELDS, compile_plan, digest_policy
 from transforms.policy_errors import PolicyError, suggest_name
 from transforms.rows import flatten_cell
@@ -404,3 +404,47 @@ def test_a_feed_that_is_no_source_is_not_heard():
     del document["sources"]["campaign"]
     with pytest.raises(PolicyError, match="campaign is not among the sources"):
         compile_plan(document)
+
+
+def test_who_may_not_be_disclosed_is_left_out_or_shown_on_purpose():
+    spec = {"view": "customers", "audience": ["metering"], "purposes": ["metering"], "fields": {"name": "keep"}}
+    for more in ({"where": {"information_restriction": False}}, {"restricted": "shown"}):
+        assert compile_plan(make_document(operational__people=spec | more))
+    for more in ({}, {"where": {"information_restriction": True}}, {"where": {"kind": "person"}}):
+        with pytest.raises(PolicyError, match="shows name of persons under an information restriction"):
+            compile_plan(make_document(operational__people=spec | more))
+    assert compile_plan(make_document(operational__people=spec | {"fields": {"valid_from": "keep"}}))
+
+
+def make_groups(*conditions):
+    return make_document() | {"target_groups": {"group": {"description": "d", "when": list(conditions)}}}
+
+
+def test_a_target_group_compiles_to_its_conditions_and_counts_for_rows():
+    document = make_groups({"feature": "heating", "is": "electric"}, {"feature": "fuse_a", "at_least": 25})
+    [group] = compile_plan(document).target_groups.values()
+    assert group.conditions == (Condition("heating", "is", "electric"), Condition("fuse_a", "at_least", 25))
+    other = make_groups({"feature": "heating", "is": "oil"})
+    assert digest_policy(other) != digest_policy(document)
+    other["target_groups"]["group"]["description"] = "another text"
+    assert digest_policy(other) == digest_policy(make_groups({"feature": "heating", "is": "oil"}))
+
+
+@pytest.mark.parametrize("feature", ["age", "sex", "language", "identity_code", "payment_defaults"])
+def test_a_rule_that_would_discriminate_is_refused(feature):
+    with pytest.raises(PolicyError, match=f"goes by {feature}"):
+        compile_plan(make_groups({"feature": feature, "is": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"feature": "heatting", "is": "oil"}, "no feature 'heatting'"),
+        ({"feature": "heating", "at_least": 3}, "heating is a word"),
+        ({"feature": "fuse_a", "is": "large"}, "fuse_a is a number"),
+    ],
+)
+def test_a_condition_that_does_not_fit_is_refused(condition, words):
+    with pytest.raises(PolicyError, match=words) as caught:
+        compile_plan(make_groups(condition))
+    assert caught.value.path == ("target_groups", "group", "when")
