@@ -19,13 +19,13 @@ Row = Mapping[str, Any]
 
 PARTS = {
     "version", "controller", "classes", "roles", "recipients", "purposes", "sources", "grants", "domains", "limits",
-    "resolution", "datasets",
+    "resolution", "marketing", "target_groups", "datasets",
 }  # fmt: skip
-PARTS_OF_A_DATASET = {"view", "audience", "purposes", "domain", "epoch", "retention", "where", "fields"}
+PARTS_OF_A_DATASET = {"view", "audience", "purposes", "domain", "epoch", "retention", "where", "restricted", "fields"}
 
 #: From the most to the least sensitive.
 CLASSES = (
-    "direct_identifier", "identity_code", "contact", "location", "quasi_identifier", "usage", "financial", "technical",
+    "direct_identifier", "identity_code", "contact", "location", "quasi_identifier", "usage", "financial", "profile", "technical",
 )  # fmt: skip
 #: What identifies people or leads to their door, whatever a view or a policy says of it.
 SENSITIVE = {
@@ -41,6 +41,9 @@ STATE = (
     "metering_point_id", "product", "direction", "resolution_s", "local_date", "start", "energy", "status", "flags",
     "registered_at", "rival_registered_at", "daily_rival_registered_at", "customer_id", "contract_id",
 )  # fmt: skip
+#: What rules of target groups may go by: words, and numbers.
+WORDS = {"heating", "building_type", "tariff", "interest", "preferred_channel"}
+NUMBERS = {"fuse_a", "reminders"}
 NEED_A_GROUND = {"legal_obligation", "public_task", "legitimate_interests"}
 LONGEST = {"day": 1, "month": 31, "year": 366}
 
@@ -83,6 +86,11 @@ def find_breaches(document: Document) -> list[str]:
     """List what a document says that no policy may say."""
     assert document.keys() <= PARTS, "teach the oracle what the new part means"
     found = [*_breaches_of_names(document), *_breaches_of_domains(document), *_breaches_of_feeds_and_limits(document)]
+    for name, group in document.get("target_groups", {}).items():
+        for condition in group["when"]:
+            fits = WORDS if "is" in condition else NUMBERS
+            if condition["feature"] not in fits:
+                found.append(f"{name} goes by what is no feature, or compares it in a way that it is not")
     for name, spec in document["datasets"].items():
         assert spec.keys() <= PARTS_OF_A_DATASET, "teach the oracle what the new part means"
         breaches = (*_breaches_of_use(document, spec), *_breaches_of_columns(document, name, spec))
@@ -139,6 +147,11 @@ def _breaches_of_use(document: Document, spec: Document) -> Iterator[str]:
     columns = columns_of(spec)
     if not columns or not spec["purposes"]:
         yield "nothing, or for nothing"
+    tells = {"information_restriction"} & VIEWS[spec["view"]].keys() and spec.get("restricted") != "shown"
+    if tells and spec.get("where", {}).get("information_restriction") is not False:
+        for name, (source, _) in columns.items():
+            if class_of(document, spec["view"], source) in CLASSES[:4]:
+                yield f"{name} tells of persons under an information restriction"
     if hidden_by(spec) and set(spec["audience"]) != set(document["domains"][spec["domain"]]):
         yield "pseudonyms that another audience has"
     for name, (source, rule) in columns.items():
