@@ -18,14 +18,17 @@ import pyarrow as pa
 import pytest
 import yaml
 from policy_mutations import damage, dump, enrich, mutate
-from policy_oracle import find_breaches, find_overreach, list_access, make_rows, readable
+from policy_oracle import columns_of, find_breaches, find_overreach, list_access, make_rows, readable
 
 from pipeline.access import User, authorise
 from pipeline.errors import MeterveilError
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
+from pipeline.policy_pages import make_matrix
+from schemas.legal import LANGUAGES
 from schemas.views import OF_EACH_READING, VIEWS
 from transforms.derive import derive
 from transforms.grants import list_access as list_rows
+from transforms.notice import make_notice, make_record
 from transforms.plan import Column, Keep, Plan, PostalPrefix
 from transforms.policy import compile_plan
 from transforms.policy_diff import compare_policies
@@ -140,6 +143,21 @@ def check_diff(document: dict[str, Any], plan: Plan) -> None:
         assert change.change == ("changes" if had and has else "gains" if has else "loses")
 
 
+def check_matrix(document: dict[str, Any], plan: Plan) -> None:
+    """Who sees which field is what the document says; and it can be told in every language."""
+    seen = {
+        (who, source)
+        for spec in document["datasets"].values()
+        for source, _ in columns_of(spec).values()
+        for who in spec["audience"]
+    }
+    audiences = [*document["roles"], *document.get("recipients", {})]
+    assert {(who, row["field"]) for row in make_matrix(plan) for who in audiences if row[who]} == seen
+    for language in LANGUAGES:
+        assert make_notice(plan, language).sections
+        assert make_record(plan, language).sections
+
+
 def check_rows(document: dict[str, Any], plan: Plan) -> None:
     """Make the datasets that differ from those of the default policy, and compare each value."""
     for name, dataset in plan.datasets.items():
@@ -181,6 +199,7 @@ def try_mutant(path, text: str, check: Callable[[str, Any, str], None]) -> str:
     check_plan(document, plan)
     check_rows(document, plan)
     check_diff(document, plan)
+    check_matrix(document, plan)
     return "compiled"
 
 
