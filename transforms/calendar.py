@@ -57,11 +57,16 @@ class LocalCalendar:
 
     def night_slots(self, day: int, resolution_s: int) -> npt.NDArray[np.bool_]:
         """Tell which slots of a local day begin between 22 and 07 local time: bool, one per slot."""
+        hours = self.hours_of(day, resolution_s)
+        return (hours >= 22) | (hours < 7)
+
+    def hours_of(self, day: int, resolution_s: int) -> npt.NDArray[np.int64]:
+        """Give the local hour, 0 to 23, in which each slot of a local day begins."""
         slots = self.slots_of(day, resolution_s)
         zone = ZoneInfo(self.time_zone)
         first = datetime.fromtimestamp(int(self.starts[day - self.first]) // US_PER_S, UTC)
         hours = [(first + timedelta(seconds=slot * resolution_s)).astimezone(zone).hour for slot in range(slots)]
-        return np.array([hour >= 22 or hour < 7 for hour in hours])
+        return np.array(hours, np.int64)
 
 
 @cache
