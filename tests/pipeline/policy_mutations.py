@@ -9,6 +9,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from schemas.views import FIELD_CLASSES, VIEWS
@@ -212,11 +213,19 @@ def _change_a_domain(document: Document, random: Random) -> None:
 
 def _change_a_filter(document: Document, random: Random) -> None:
     dataset = _dataset(document, random)
-    if "where" in dataset and random.random() < 0.3:
+    if dataset.get("where") and random.random() < 0.5:
         dataset["where"].popitem()
         return
-    field = random.choice(sorted(VIEWS[_view_of(dataset, random)]))
-    dataset.setdefault("where", {})[field] = random.choice((True, False, "some", ""))
+    view = VIEWS[_view_of(dataset, random)]
+    name = random.choice([field.name for field in view.values() if field.type in {pa.bool_(), pa.string()}])
+    values = (
+        (True, False, "some")
+        if random.random() < 0.1
+        else (True, False)
+        if view[name].type == pa.bool_()
+        else ("some", "")
+    )
+    dataset.setdefault("where", {})[name] = random.choice(values)
 
 
 def _grant_a_role(document: Document, random: Random) -> None:
@@ -290,6 +299,7 @@ def _places(node: Any) -> Iterator[tuple[Any, Any]]:
 MEANT = (
     _grant_a_field, _grant_a_field, _change_a_rule, _copy_a_rule, _transplant, _copy_a_dataset, _change_an_audience,
     _change_purposes, _change_what_a_purpose_needs, _change_a_basis, _change_a_class, _change_a_domain, _change_a_filter,
+    _change_a_filter,
     _grant_a_role, _hear_a_feed,
 )  # fmt: skip
 TORN = (_delete, _swap, _graft, _put_something_odd, _rename, _shuffle)
