@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-startup constraints clean
+.PHONY: help setup demo test faults test-cluster faults-cluster flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-startup bench-flink constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -59,6 +59,20 @@ test: setup ## run every test, on all processors
 faults: setup ## kill the real command 200 times, let several run at once 50 times, and see what is left (20 minutes)
 	$(BIN)/python tests/faults/campaign.py
 
+.venv/flink: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,flink]'
+	@touch $@
+
+CLUSTER ?= long or not long
+test-cluster: .venv/flink ## a real Flink cluster on loopback: the same rows, and nothing left of it (needs Java 17 and Maven)
+	METERVEIL_TEST_CLUSTER=1 $(BIN)/pytest -rs tests/cluster -m '$(CLUSTER)'
+
+faults-cluster: .venv/flink ## kill TaskManagers and workers of a real cluster, 20 times
+	$(BIN)/python tests/cluster/cluster_campaign.py
+
+flink-demo: .venv/flink ## the demo's ingest on a real Flink cluster on loopback, beside the same in one process
+	$(BIN)/python deploy/flink/demo.py demo/flink
+
 lint: setup ## check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -103,9 +117,12 @@ bench-feeds: .venv/benched ## a reference snapshot of 4 M customers with every r
 bench-startup: setup ## what a command takes before it works: help, a query, a tiny ingestion
 	$(BIN)/python -m benchmarks.startup
 
+bench-flink: .venv/benched .venv/flink ## 20 M readings on a Flink cluster of this machine, and in one process
+	$(BIN)/python -m benchmarks.flink
+
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,lint]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,lint,flink]'
 	{ grep '^#' constraints.txt; build/newest/bin/pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

@@ -1,10 +1,11 @@
 """Where a graph runs: in this process, or on a cluster behind a job service; and in a line, why it failed there."""
 
 import io
+import logging
 import os
 import re
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -96,12 +97,8 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
         MeterveilError: it failed, in the words of the step that did if there are any.
     """
     try:
-        result = pipeline.run()
-        try:
-            result.wait_until_finish()
-        except KeyboardInterrupt:
-            result.cancel()
-            raise
+        with _without_tracebacks():
+            _run_to_end(pipeline)
     except MeterveilError as error:
         raise MeterveilError(str(error).partition(_SUFFIX)[0]) from None
     except grpc.FutureTimeoutError:
@@ -114,6 +111,30 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
         ) from None
     except RuntimeError as error:
         raise explain_failure(str(error)) from None
+
+
+def _run_to_end(pipeline: beam.Pipeline) -> None:
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        result.cancel()
+        raise
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keep what a job service says of workers, with their stacks, out of the log; it helps at DEBUG only."""
+    root = logging.getLogger()
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.module != "portable_runner" or root.isEnabledFor(logging.DEBUG)
+
+    root.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_wanted)
 
 
 def explain_failure(text: str) -> MeterveilError:
