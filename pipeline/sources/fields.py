@@ -36,7 +36,7 @@ def parse_energy(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array
 
     Args:
         text: strings; empty and ``null`` are null.
-        units: strings, the unit of each; of ``UNITS``.
+        units: strings, the unit of each; of ``UNITS``. Null is none of them.
         decimal_sign: ``.`` or ``,``.
 
     Returns:
@@ -50,7 +50,7 @@ def parse_energy(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array
         text = pc.replace_substring(text, decimal_sign, ".")
     encoded = units.cast(pa.string()).dictionary_encode()
     names = [name.strip() if name else "" for name in encoded.dictionary.to_pylist()]
-    if len(names) == 1 and names[0] in UNITS:
+    if len(names) == 1 and names[0] in UNITS and encoded.null_count == 0:
         return _parse_kwh(text, UNITS[names[0]])
     energy = pa.nulls(len(text), pa.int64())
     for code, name in enumerate(names):

@@ -142,6 +142,14 @@ def test_what_is_no_observation_is_set_aside_alone(tmp_path, junk):
     assert (good, rejected) == ([reading(0), reading(1)], [(2, "unreadable_row")])
 
 
+def test_a_series_without_a_unit_does_not_take_that_of_another(tmp_path):
+    bare = series(observation(0))
+    del bare["UnitType"]
+    for unit in ("kWh", "MWh"):
+        good, rejected = read(tmp_path, answer(bare, series(observation(1), UnitType=unit)))
+        assert ([one[2] for one in good], rejected) == ([START + HOUR], [(1, "bad_energy")])
+
+
 def test_numbers_are_read_as_they_stand(tmp_path):
     """No float in between: all digits of an id and of a quantity."""
     text = json.dumps(answer(series(observation(0, "@")))).replace(f'"{POINT}"', POINT)
