@@ -23,6 +23,7 @@ HEAD_BYTES = 64 << 10
 #: Bytes that can be read at once: offsets in columns have 32 bits.
 MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
+_MARKED = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 _REPLACED = "\ufffd"
 
 
@@ -125,6 +126,9 @@ def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
         content, clean = as_utf8(file.read(split.stop - split.start), header.encoding)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+    if _BOM in content:
+        # Where files were joined. The parser takes it off the first line of a part by itself, whichever that is.
+        content = _MARKED.sub(b"", content)
     content, broken = _blank_broken_quotes(content, header.delimiter)
     if must_end and not content.endswith(b"\n"):
         end = content.rfind(b"\n") + 1

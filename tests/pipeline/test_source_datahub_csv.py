@@ -149,6 +149,18 @@ def test_bytes_of_no_encoding_cost_their_own_line_only(tmp_path):
     assert energies(path) == ([640_000] * 2, [(3, "unreadable_row")])
 
 
+def test_a_mark_of_byte_order_is_no_part_of_an_id(tmp_path):
+    """Files with a mark that were joined: in whatever parts they are read, the same comes out."""
+    for mark in ("\ufeff", "\ufeff\ufeff"):
+        rows = [line(0), *(f"{mark}{text}" for text in (line(1), ENGLISH, line(2), line(3))), f"{mark};;;;;;;"]
+        path = write(tmp_path / "f.csv", *rows, last="\n")
+        good, rejected = read_file(path, OPTIONS)
+        assert {reading[0] for reading in good} == {POINT}
+        assert (len(good), [row["row"] for row in rejected]) == (4, [4])
+        for size in (1, 100, 200):
+            assert read_in_parts(path, OPTIONS, split_bytes=size) == (good, rejected)
+
+
 def test_a_customers_own_export_takes_its_id_from_the_option(tmp_path):
     path = write(tmp_path / "f.csv", line(0, point=""), line(1, point="0"), line(2, point="643003825107340356"))
     good, rejected = read_file(path, OPTIONS)
