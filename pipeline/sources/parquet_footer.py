@@ -4,6 +4,7 @@ The decoder takes it at its word: a footer that contradicts itself can end the p
 can say that it holds gigabytes. Source of the fields' numbers: parquet.thrift of Apache Parquet.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from pipeline.thrift import Struct, decode_struct, decode_struct_at
 MAGIC = b"PAR1"
 #: Bytes that a page may hold: 256 times what writers put into one.
 MOST_PAGE_BYTES = 256 << 20
-_ROW_GROUPS = 4
+_SCHEMA, _ROW_GROUPS = 2, 4
+#: The type of an element of the schema that holds values, and of a column.
+_TYPE = 1
 _COLUMNS, _ROWS = 1, 3
 _META_DATA = 3
 _PATH, _VALUES, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 5, 7, 9, 11
@@ -62,15 +65,17 @@ def _read_groups(path: str, stamp: tuple[int, ...]) -> tuple[Group, ...]:
         if data[-4:] != MAGIC or length + 12 > len(data):
             raise ValueError("no footer")
         footer = decode_struct(data[len(data) - 8 - length : -8])
-        return tuple(_read_group(fields, len(data)) for fields in footer[_ROW_GROUPS][1][1])
+        types = [element[_TYPE][1] for element in footer[_SCHEMA][1][1] if _TYPE in element]
+        return tuple(_read_group(fields, types, len(data)) for fields in footer[_ROW_GROUPS][1][1])
 
 
-def _read_group(fields: Struct, size: int) -> Group:
+def _read_group(fields: Struct, types: Sequence[int], size: int) -> Group:
     rows = fields[_ROWS][1]
-    chunks = tuple(_read_chunk(column[_META_DATA][1], size) for column in fields[_COLUMNS][1][1])
-    if rows < 0:
-        raise ValueError("rows")
-    return Group(rows, chunks)
+    columns = [column[_META_DATA][1] for column in fields[_COLUMNS][1][1]]
+    # The decoder compares them for the first row group that it is asked for.
+    if rows < 0 or [column[_TYPE][1] for column in columns] != types:
+        raise ValueError("row group")
+    return Group(rows, tuple(_read_chunk(column, size) for column in columns))
 
 
 def _read_chunk(fields: Struct, size: int) -> Chunk:

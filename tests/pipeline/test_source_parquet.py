@@ -17,7 +17,7 @@ from pipeline.errors import BadFileError
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.parquet_footer import MOST_PAGE_BYTES, read_groups
 from pipeline.sources.registry import plan_file, read_split
-from pipeline.thrift import I64, decode_struct, decode_struct_at, encode_struct, list_of, struct
+from pipeline.thrift import I64, decode_struct, decode_struct_at, encode_struct, i32, list_of, struct
 
 OPTIONS = ReadOptions()
 
@@ -247,3 +247,18 @@ def test_text_that_is_none_is_refused(tmp_path):
     path = write(tmp_path / "f.parquet", table.set_column(0, "metering_point_id", ids))
     with pytest.raises(BadFileError, match="a page of it is damaged"):
         read_file(path)
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_column_of_another_type_than_the_schema_says_is_refused_in_any_row_group(tmp_path, group):
+    path = write(tmp_path / "f.parquet", as_table(reading_records()), row_group_size=15)
+    content = open(path, "rb").read()
+    length = int.from_bytes(content[-8:-4], "little")
+    footer = decode_struct(content[-8 - length : -8])
+    footer[4][1][1][group][1][1][1][3][3][1][1] = i32(5)
+    changed = encode_struct(footer)
+    (tmp_path / "g.parquet").write_bytes(
+        content[: -8 - length] + changed + len(changed).to_bytes(4, "little") + b"PAR1"
+    )
+    with pytest.raises(BadFileError, match="no whole Parquet file"):
+        plan_file(str(tmp_path / "g.parquet"), OPTIONS)
