@@ -1,5 +1,6 @@
 """Reference feeds: the files of a reference folder as Arrow batches, checked against their schema, ids canonical."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -243,8 +244,13 @@ def _read_parquet(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 def _read_csv(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
         header = file.readline(_CSV_HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        ends = file.read() == b"\n"
     names = [name.strip('"') for name in header.split(",")]
     _check_columns(names, schema, path)
+    if not ends:  # where a file was cut, so is the last field, and nothing else tells
+        remedy = "deliver it whole, with an end of its last line"
+        raise BadFileError("its last line does not end: it may be cut", where=path.name, remedy=remedy)
     convert = pv.ConvertOptions(
         column_types=schema, null_values=[""], strings_can_be_null=True, true_values=["true"], false_values=["false"]
     )

@@ -326,6 +326,9 @@ _BAD_CSV = {
     f"{_CSV_HEADER}\n{_GOOD.replace('2026-01-01', _POINT)}\n": "valid_from does not fit",
     f"{_CSV_HEADER}\n{_GOOD.replace('00Z', '00')}\n": "signed_at does not fit",
     f"{_CSV_HEADER}\n{_GOOD},{_POINT}\n": "can't be read as csv",
+    f"{_CSV_HEADER}\n{_GOOD}": "its last line does not end",
+    f"{_CSV_HEADER}\n{_GOOD}\n{_GOOD[:9]}": "its last line does not end",
+    _CSV_HEADER: "its last line does not end",
 }
 
 
@@ -342,7 +345,7 @@ def test_a_csv_that_is_not_the_feed_is_refused(tmp_path: Path, text: str) -> Non
 def test_a_csv_may_order_its_columns_and_begin_with_a_mark(tmp_path: Path) -> None:
     _write(tmp_path, {"sites": []})
     names = [f'"{name}"' for name in reversed(_CSV_HEADER.split(","))]
-    text = "\ufeff" + ",".join(names) + "\r\n" + ",".join(reversed(_GOOD.split(",")))
+    text = "\ufeff" + ",".join(names) + "\r\n" + ",".join(reversed(_GOOD.split(","))) + "\r\n"
     (tmp_path / "contracts.csv").write_text(text)
     (row,) = _all_rows(build_snapshot(tmp_path, tmp_path / "lake", 2), "occupancies")
     assert row == _contract("K1", _POINT, "C1", tariff="spot", valid_to=None) | {
