@@ -10,6 +10,7 @@ from rich.console import Console
 from pipeline.commands import (
     backup,
     completeness,
+    disclose,
     generate,
     ingest,
     inspect,
@@ -86,6 +87,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and exit")
     parser.add_argument("--log-level", default="ERROR", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for subject in (generate, keys, policy, lake, inspect, ingest, completeness, quarantine, query, provenance, backup):
+    for subject in (
+        generate,
+        keys,
+        policy,
+        lake,
+        inspect,
+        ingest,
+        completeness,
+        quarantine,
+        query,
+        provenance,
+        disclose,
+        backup,
+    ):
         subject.describe(commands)
     return parser

@@ -34,7 +34,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 _PLAIN_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
 #: Whom a dataset must not show today it must not show as of an earlier day, either.
-_WITHHELD_BY = "information_restriction"
+_WITHHELD_BY = {"information_restriction", "marketable"}
 
 _MISSING_TABLE = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 
@@ -158,7 +158,7 @@ def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[s
 
 def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetime) -> dict[str, list[str]]:
     for name, dataset in datasets.items():
-        if _WITHHELD_BY in dataset.where:
+        if _WITHHELD_BY & dataset.where.keys():
             raise MeterveilError(
                 "shows only whom it may show today", where=name, remedy="leave out --as-of for this table"
             )

@@ -142,6 +142,7 @@ class _Teller:
         rows = [
             (self._text(one.description), KIND_WORDS[one.kind][self.language], *self._use(name))
             for name, one in sorted(self.plan.recipients.items(), key=lambda item: order.index(item[1].kind))
+            if one.kind != "authority"
         ]
         said = self._words("recipients" if rows else "no_recipients")
         head = self._head("who", "kind", "classes", "purpose")

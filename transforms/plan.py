@@ -170,10 +170,12 @@ class Recipient:
     Attributes:
         kind: one of ``schemas.legal.RECIPIENT_KINDS``.
         description: who, and what for.
+        disclosed_by: roles that may hand data out to them.
     """
 
     kind: str
     description: Text
+    disclosed_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

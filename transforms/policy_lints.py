@@ -52,8 +52,9 @@ def _find_unused(plan: Plan) -> Iterator[Lint]:
     meant = frozenset().union(*(dataset.purposes for dataset in datasets))
     domains = {dataset.domain for dataset in datasets}
     for section, names, used in (
-        ("roles", plan.roles, read),
-        ("recipients", plan.recipients, read),
+        ("roles", plan.roles, read | frozenset().union(*(one.disclosed_by for one in plan.recipients.values()))),
+        # An authority is answered when it asks.
+        ("recipients", [name for name, one in plan.recipients.items() if one.kind != "authority"], read),
         ("purposes", plan.purposes, meant),
         ("domains", plan.domains, domains),
     ):

@@ -109,7 +109,11 @@ def compile_recipients(specs: Mapping[str, Any], roles: Iterable[str]) -> dict[s
     for name in specs:
         if name in roles:
             raise PolicyError(("recipients", name), f"{name} is a role", "give one of them another name")
-    return {name: Recipient(spec["kind"], read_text(spec["description"])) for name, spec in specs.items()}
+        expect_all(specs[name].get("disclosed_by", ()), roles, "role", ("recipients", name, "disclosed_by"))
+    return {
+        name: Recipient(spec["kind"], read_text(spec["description"]), frozenset(spec.get("disclosed_by", ())))
+        for name, spec in specs.items()
+    }
 
 
 def compile_sources(specs: Mapping[str, Any]) -> dict[str, Text]:

@@ -116,7 +116,7 @@ def test_another_purpose_domain_or_retention_is_told(document):
 
 
 def test_other_rows_are_told(document):
-    document["datasets"]["operational.customer_service"]["where"] = {}
+    document["datasets"]["operational.customer_service"] |= {"where": {}, "restricted": "shown"}
     told = compare_policies(PLAN, compile_plan(document))
     assert {change.change for change in told} == {"changes"}
     assert len(told) == len(PLAN.datasets["operational.customer_service"].columns)
