@@ -5,7 +5,7 @@ prefix. Without its digits, points and white space it then is a row of few fixed
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+#: Between runs that are proven together; no character of XML.
+_BETWEEN = b"\0"
 _BEGIN = re.compile(rb"<((?:[A-Za-z_][\w.-]*:)?)OBS>")
 #: Left out.
 _VALUES = b"0123456789. \t\n"
@@ -49,23 +51,35 @@ class Run:
     signs: bytes
 
 
-def find_run(data: bytes, start: int) -> tuple[int, int, bytes] | None:
-    """Find where the next observations begin, where they end within their series and ``data``, and their prefix."""
-    found = _BEGIN.search(data, start)
-    if found is None:
-        return None
-    prefix = found.group(1)
-    end = data.find(b"</" + prefix + b"Transaction", found.start())
-    last = b"</" + prefix + b"OBS>"
-    stop = data.rfind(last, found.start(), end if end >= 0 else len(data))
-    return None if stop < 0 else (found.start(), stop + len(last), prefix)
+def find_runs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Find where observations of one prefix begin and, within their series and ``data``, end."""
+    place = 0
+    while found := _BEGIN.search(data, place):
+        prefix = found.group(1)
+        end = data.find(b"</" + prefix + b"Transaction", found.start())
+        last = b"</" + prefix + b"OBS>"
+        stop = data.rfind(last, found.start(), end if end >= 0 else len(data))
+        if stop < 0:
+            return
+        place = stop + len(last)
+        yield found.start(), place
 
 
-def prove_run(content: bytes, prefix: bytes) -> Run | None:
-    """Prove that bytes are a run, or give None."""
+def prove_runs(data: bytes, spans: Sequence[tuple[int, int]]) -> list[Run | None]:
+    """Prove which parts of ``data`` are runs: all at once, or else one by one."""
+    contents = [data[start:stop] for start, stop in spans]
+    if runs := _prove(contents):
+        return [*runs]
+    alone = (_prove([content]) for content in contents)
+    return [found[0] if found else None for found in alone]
+
+
+def _prove(contents: Sequence[bytes]) -> list[Run] | None:
+    """Prove that parts are runs, or give None."""
+    content = _BETWEEN.join(contents)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n")
-    if prefix:
+    if prefix := content[1 : content.find(b"OBS>")]:
         whole, tags = len(content), content.count(b"<")
         content = content.replace(b"<" + prefix, b"<").replace(b"</" + prefix, b"</")
         if whole - len(content) != tags * len(prefix):  # not each has it
@@ -73,15 +87,16 @@ def prove_run(content: bytes, prefix: bytes) -> Run | None:
     bare = signs = content.translate(None, _VALUES)
     for sign, form in _FORMS.items():
         signs = signs.replace(form, sign)
-    if not signs or signs.strip(b"ABCDE"):
+    parts = signs.split(_BETWEEN)
+    if len(parts) != len(contents) or not all(parts) or signs.strip(b"ABCDE" + _BETWEEN):
         return None
     marks = np.frombuffer(content, np.uint8)
     begins, ends = np.flatnonzero(marks == ord("<")), np.flatnonzero(marks == ord(">"))
     # What was left out must not have stood in a tag: the lengths of the tags say so.
-    letters = signs.count(b"C") + len(b"true") * signs.count(b"D")
-    if (ends - begins + 1).sum() != len(bare) - letters or (begins[1:] - ends[:-1]).max() > _LONGEST_TEXT:
+    others = signs.count(b"C") + len(b"true") * signs.count(b"D") + len(parts) - 1
+    if (ends - begins + 1).sum() != len(bare) - others or (begins[1:] - ends[:-1]).max() > _LONGEST_TEXT:
         return None
-    return Run(content, signs)
+    return [Run(*both) for both in zip(content.split(_BETWEEN), parts, strict=True)]
 
 
 def decode_runs(runs: Sequence[Run]) -> list[pa.Array]:

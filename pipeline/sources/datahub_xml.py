@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
-from pipeline.sources.datahub_runs import Run, decode_runs, find_run, prove_run
+from pipeline.sources.datahub_borders import Borders
+from pipeline.sources.datahub_runs import Run, decode_runs, find_runs, prove_runs
 from pipeline.sources.datahub_words import name_units
 from pipeline.sources.deliver import Columns, deliver_readings, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
@@ -52,6 +53,7 @@ _POINT = ("MeteringPointUsedDomainLocation", "Identification")
 _PRODUCT_ID, _UNIT = (_PRODUCT, "Identification"), (_PRODUCT, "UnitType")
 _RESOLUTION, _START = (_PERIOD, "ResolutionDuration"), (_PERIOD, "Start")
 _OF_SERIES = (_POINT, _PRODUCT_ID, _UNIT, _RESOLUTION, _START)
+_NOTHING = ("",) * len(_OF_SERIES)
 #: Number, quantity, quality, and that the quantity is missing.
 _OF_OBSERVATION = ((_OBSERVATION, "SEQ"), (_VALUE, "QTY"), (_VALUE, "QQ"), (_VALUE, "QM"))
 _FIELDS = frozenset((_REGISTERED, *_OF_SERIES, *_OF_OBSERVATION))
@@ -82,6 +84,8 @@ class DatahubXmlSource:
     def recognises(self, path: str, head: bytes, options: ReadOptions) -> bool:
         """Tell a message by its elements."""
         del path, options
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            head = head.decode("utf-16", "replace").encode("utf-8", "replace")
         return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and _MARK.search(head) is not None
 
     def splits(self, path: str, digest: str, options: ReadOptions) -> Sequence[Split]:
@@ -136,6 +140,9 @@ class _Reader:
         self._length = 0
         self._found: dict[tuple[str, str], str] = {}
         self._in_header = True
+        #: The tag that ends the series that is open, and what is known of how a sender goes on to the next.
+        self._closing = b""
+        self._borders = Borders(_MESSAGE, _SERIES, _OF_SERIES, {_MESSAGE, _HEADER, _OBSERVATION, _VALUE})
         self._fallback: int | None = None
         #: Of whole series.
         self._rows = 0
@@ -166,25 +173,37 @@ class _Reader:
         yield from self._deliver()
 
     def _feed(self, chunk: bytes) -> None:
-        """Give bytes to the parser, but for runs of plain observations that stand directly in a series."""
+        """Give bytes to the parser, but for runs of plain observations in a series, and known borders between these."""
         place = 0
         if self._given == 0:
             # In two bytes a character, what looks like observations is something else.
             self._in_bytes = b"\0" not in chunk[:4] and not chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        while self._in_bytes and (found := find_run(chunk, place)):
-            start, stop, prefix = found
-            self._parse(chunk[place:start])
-            run = None
-            # Whoever is in a comment or the like has not taken all of what came before.
-            if self._names[-1:] == [_SERIES] and not self._in_cdata and self._parser.CurrentByteIndex == self._given:
-                run = prove_run(chunk[start:stop], prefix)
-            if run is None:
-                self._parse(chunk[start:stop])
+        spans = list(find_runs(chunk)) if self._in_bytes else []
+        after_run = False
+        for (start, stop), run in zip(spans, prove_runs(chunk, spans), strict=True):
+            border = chunk[place:start]
+            known = self._borders.read(border) if after_run and border.lstrip().startswith(self._closing) else None
+            if known:
+                self._end_series()
+                self._found.update(zip(_OF_SERIES, known, strict=True))
             else:
-                self._count(len(run.signs))
-                self._open.append(run)
+                self._parse(border)
             place = stop
+            if run is None or not (known or self._is_in_series()):
+                self._parse(chunk[start:stop])
+                after_run = False
+                continue
+            if after_run and not known:
+                self._borders.learn(border)
+            self._count(len(run.signs))
+            self._open.append(run)
+            after_run = True
         self._parse(chunk[place:])
+
+    def _is_in_series(self) -> bool:
+        """Tell whether the parser stands directly in a series: in a comment or the like it has not taken all of it."""
+        in_place = self._names[-1:] == [_SERIES] and not self._in_cdata
+        return in_place and self._parser.CurrentByteIndex == self._given
 
     def _parse(self, data: bytes) -> None:
         if data:
@@ -202,7 +221,7 @@ class _Reader:
 
     def _begin(self, name: str, attributes: dict[str, str]) -> None:
         del attributes
-        name = name.rpartition(":")[2]
+        whole, name = name, name.rpartition(":")[2]
         names = self._names
         if self._text is not None or len(names) >= _MOST_DEPTH:
             raise self._misplaced()
@@ -214,7 +233,7 @@ class _Reader:
             if parent != _FRAMES[name]:
                 raise self._misplaced()
             if name == _SERIES:
-                self._begin_series()
+                self._begin_series(whole)
         elif name == _MESSAGE:
             if _MESSAGE in names[:-1]:
                 raise self._misplaced()
@@ -222,8 +241,9 @@ class _Reader:
             self._in_header = True
             self._found.clear()
 
-    def _begin_series(self) -> None:
+    def _begin_series(self, name: str) -> None:
         self._in_header = False
+        self._closing = f"</{name}>".encode()
         if _REGISTERED not in self._found and self._fallback is None:
             self._fallback = require_registration(self._path, self._options)
 
@@ -248,14 +268,18 @@ class _Reader:
                 self._open.append([observation])
             self._count(1)
         elif name == _SERIES:
-            head = (*(self._found.pop(key, "") for key in _OF_SERIES), self._found.get(_REGISTERED, ""))
-            if self._in_series:
-                self._series.append(head)
-                self._lengths.append(self._in_series)
-                self._rows += self._in_series
-                self._in_series = 0
-                self._whole += self._open
-                self._open = []
+            self._end_series()
+
+    def _end_series(self) -> None:
+        found = self._found
+        head = (*map(found.pop, _OF_SERIES, _NOTHING), found.get(_REGISTERED, ""))
+        if self._in_series:
+            self._series.append(head)
+            self._lengths.append(self._in_series)
+            self._rows += self._in_series
+            self._in_series = 0
+            self._whole += self._open
+            self._open = []
 
     def _count(self, observations: int) -> None:
         self._in_series += observations

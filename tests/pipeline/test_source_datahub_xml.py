@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from source_cases import POINT, read_file
 
 from pipeline.errors import BadFileError
+from pipeline.sources import datahub_xml
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import find_source
 from schemas.status import Status
@@ -429,7 +430,7 @@ def assert_same_both_ways(path):
 
     with pytest.MonkeyPatch.context() as patch:
         by_runs = outcome()
-        patch.setattr("pipeline.sources.datahub_xml.find_run", lambda *_: None)
+        patch.setattr("pipeline.sources.datahub_xml.find_runs", lambda _: [])
         assert by_runs == outcome()
 
 
@@ -463,3 +464,147 @@ def test_plain_observations_are_read_by_runs(tmp_path, monkeypatch, prefix):
     path.write_text(with_prefix(text, prefix) if prefix else text)
     monkeypatch.setattr("pipeline.sources.datahub_xml._OF_OBSERVATION", None)  # one by one fails
     assert len(read_file(path)[0]) == 4
+
+
+#: What a border can have that makes it another one than that of its neighbours, each as a change of a series' text.
+CHANGES = st.sampled_from(
+    [
+        ("<UniqueIdentification>u<", "<UniqueIdentification>another one<"),
+        (POINT, "640602"),
+        (POINT, ""),
+        (POINT, f" {POINT}\n"),
+        (POINT, f"{POINT}\r\n"),
+        (POINT, f"{POINT}'"),
+        (POINT, "6&#52;0602"),
+        (POINT, "6<!-- -->4"),
+        (POINT, "<![CDATA[640602]]>"),
+        (POINT, "6" * 1000),
+        (POINT, "6" * 1001),
+        (POINT, "\u00e4"),
+        (POINT, "x>y"),
+        (POINT, "x]]>y"),
+        (POINT, "\x07"),
+        (f">{POINT}</Identification>", "/>"),
+        (f">{POINT}</Identification>", f">{POINT}</Identification><Identification>{POINT}</Identification>"),
+        (' schemeAgencyIdentifier="9"', ""),
+        (' schemeAgencyIdentifier="9"', ' schemeAgencyIdentifier=">9"'),
+        (' schemeAgencyIdentifier="9"', ' schemeAgencyIdentifier="9" schemeAgencyIdentifier="9"'),
+        ("<UnitType>kWh</UnitType>", ""),
+        ("<UnitType>kWh</UnitType>", "<UnitType>MWh</UnitType>"),
+        ("<UnitType>kWh</UnitType>", "<UnitType>kWh</UnitTyp>"),
+        ("<UnitType>kWh</UnitType>", "<UnitType>kWh</UnitType></Transaction><Transaction>"),
+        ("<UniqueIdentification>u</UniqueIdentification>", ""),
+        ("<UniqueIdentification>u</UniqueIdentification>", "<OBS ><SEQ>1</SEQ><EOBS><QTY>7</QTY></EOBS></OBS>"),
+        ("<UniqueIdentification>u</UniqueIdentification>", "<!-- <OBS> -->"),
+        ("<UniqueIdentification>u</UniqueIdentification>", "<?u?>"),
+        ("<UniqueIdentification>u</UniqueIdentification>", "<a><b/>text</a>"),
+        ("</Transaction>", f"<MeteringPointUsedDomainLocation><Identification>9{POINT}</Identification></MeteringPointUsedDomainLocation></Transaction>"),
+        ("</Transaction>", "</Transaction >"),
+        ("</Transaction>", "<x/></Transaction>"),
+        ("</Transaction>", "</Transaction><x>y</x>"),
+        ("</Transaction>", "</Transaction></EnergyTimeSeries><EnergyTimeSeries>"),
+        ("<Transaction>", "<Header><RegistrationTimestamp>2026-05-01T00:00:00Z</RegistrationTimestamp></Header><Transaction>"),
+        ("<Transaction>", "<q:Transaction>"),
+        ("<Transaction>", "<Transaction><Transaction>"),
+        ("<Transaction>", "<Transaction a='1'>"),
+    ]
+)  # fmt: skip
+ONE = st.tuples(st.lists(CHANGES, max_size=2), st.integers(1, 3))
+
+
+@given(
+    st.lists(ONE, min_size=1, max_size=4),
+    st.sampled_from(["", "\n  ", "\r\n"]),
+    st.sampled_from([1 << 20, 997, 3000]),
+)
+@settings(max_examples=300, deadline=None)
+def test_borders_are_read_as_the_parser_reads_them(tmp_path_factory, kinds, between, chunk):
+    parts = []
+    for changes, times in kinds:
+        text = series(observation(1), observation(2, "2.5", "Z01"))
+        for old, new in changes:
+            text = text.replace(old, new)
+        parts += [text] * times + [series(observation(3))] * (times // 2)
+    text = message(*parts)
+    path = tmp_path_factory.mktemp("f") / "f.xml"
+    path.write_bytes((text.replace("><", f">{between}<") if between else text).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.sources.datahub_xml._CHUNK_BYTES", chunk)
+        assert_same_both_ways(path)
+
+
+@pytest.mark.parametrize("prefix", [None, "ns0"])
+def test_plain_borders_are_not_given_to_the_parser(tmp_path, monkeypatch, prefix):
+    points = [str(640602 + n) for n in range(50)]
+    text = message(*(series(observation(1), point=point) for point in points))
+    path = tmp_path / "f.xml"
+    path.write_text(with_prefix(text, prefix) if prefix else text)
+    given = []
+    parse = datahub_xml._Reader._parse
+    monkeypatch.setattr(datahub_xml._Reader, "_parse", lambda self, data: given.append(data) or parse(self, data))
+    assert [reading[0] for reading in read_file(path)[0]] == points
+    assert sum(map(len, given)) < 0.2 * 2 * len(text)
+
+
+def test_a_closing_tag_must_be_that_of_the_series_that_is_open(tmp_path):
+    """A border as before, but behind a series of another name, which a later one closes: no XML."""
+    one = series(observation(1))
+    begun, ended = one.replace("<Transaction>", "<q:Transaction>"), one.replace("</Transaction>", "</q:Transaction>")
+    with pytest.raises(BadFileError):
+        read(tmp_path, one, one, one, begun, ended)
+
+
+HEAD = series()[: -len("</Transaction>")]
+BORDER = f"</Transaction>\n{HEAD}"
+PRODUCT = "ProductIncludedProductCharacteristic"
+
+
+def learn(border):
+    reader = datahub_xml._Reader("", ReadOptions())
+    reader._borders.learn(border.encode())
+    return reader._borders.read(border.encode())
+
+
+def test_a_border_that_is_known_gives_its_fields():
+    assert learn(BORDER) == (POINT, ACTIVE, "kWh", "PT1H", "2026-03-28T22:00:00Z")
+    assert learn(BORDER.replace("><", "> \r\n<")) == learn(BORDER)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("</Transaction>", "<x/></Transaction>"),
+        ("</Transaction>", "</q:Transaction>"),
+        ("</Transaction>", "</Transaction></EnergyTimeSeries><EnergyTimeSeries>"),
+        ("</Transaction>", "</Transaction><Header></Header>"),
+        ("</Transaction>", "</Transaction><Transaction></Transaction>"),
+        ("<UniqueIdentification>u", "<OBS ></OBS><UniqueIdentification>u"),
+        ("<UniqueIdentification>u", "<EOBS></EOBS><UniqueIdentification>u"),
+        ("<UniqueIdentification>u", "<!-- --><UniqueIdentification>u"),
+        ("<UniqueIdentification>u", "<?u?><UniqueIdentification>u"),
+        ("<UniqueIdentification>u", "<UniqueIdentification>&#117;"),
+        ("<UniqueIdentification>u", "<UniqueIdentification>\u00e4"),
+        ('"9"', '">9"'),
+        ('"9"', "'>9'"),
+        ("<UnitType>kWh</UnitType>", ""),
+        ("<UnitType>kWh</UnitType>", "<UnitType/>"),
+        ("<UnitType>kWh</UnitType>", "<UnitType>kWh</UnitType>" * 2),
+        (f"</{PRODUCT}>", f"</{PRODUCT}><a>"),
+    ],
+)
+def test_a_border_with_more_to_it_is_left_to_the_parser(old, new):
+    assert old in BORDER
+    assert learn(BORDER.replace(old, new)) is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_other_encodings(tmp_path, encoding):
+    text = message(series(observation(1), observation(2)), series(observation(1), point="640602"))
+    plain, other = tmp_path / "a.xml", tmp_path / "b.xml"
+    plain.write_text(text)
+    named = {"latin-1": '<?xml version="1.0" encoding="ISO-8859-1"?>'}.get(encoding, "")
+    other.write_bytes(
+        (named + text.replace("<UniqueIdentification>u", "<UniqueIdentification>\u00e4")).encode(encoding)
+    )
+    assert find_source(str(other), ReadOptions()).name == "datahub-xml"
+    assert read_file(other) == read_file(plain)
