@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults test-cluster faults-cluster flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-startup bench-flink constraints clean
+.PHONY: help setup demo test faults fuzz test-cluster faults-cluster flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-startup bench-flink constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -74,6 +74,14 @@ faults-cluster: .venv/flink ## kill TaskManagers and workers of a real cluster, 
 flink-demo: .venv/flink ## the demo's ingest on a real Flink cluster on loopback, beside the same in one process
 	$(BIN)/python deploy/flink/demo.py demo/flink
 
+.venv/fuzzed: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+FUZZ ?= 600
+fuzz: .venv/fuzzed ## fuzz every reader for FUZZ seconds each (600), or one of them: TARGET=nem12
+	$(BIN)/python tests/fuzz/fuzz_campaign.py --seconds $(FUZZ) $(TARGET)
+
 lint: setup ## check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -123,7 +131,7 @@ bench-flink: .venv/benched .venv/flink ## 20 M readings on a Flink cluster of th
 
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,lint,flink]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,fuzz,lint,flink]'
 	{ grep '^#' constraints.txt; build/newest/bin/pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

@@ -193,6 +193,8 @@ def test_registration_from_the_name(tmp_path):
         ({"decimal_sign": ","}, {}, "are the same"),
         ({"registered_at": {"file_name": "x"}}, {}, "one group"),
         ({"registered_at": {"file_name": "("}}, {}, "no regular expression"),
+        ({}, {"start": "from\nto"}, "columns/start: expected the name of a column"),
+        ({}, {"start": ""}, "columns/start: expected the name of a column"),
         ({"delimiter": "§"}, {}, "expected one ASCII character"),
         ({"delimiter": '"'}, {}, "expected one ASCII character"),
         ({"status": None, "status_words": {"A": "okay"}}, {"status": "quality"}, "there is no 'okay' here"),
