@@ -217,7 +217,8 @@ def _derive_cell(
         used = _sources(dataset for dataset, _ in stale)
         rows = readings if view == "readings" else view_daily(grids, points, run.calendar, used)
         for dataset, footer in stale:
-            table = derive(dataset, rows, run.subkeys(dataset, local_date))
+            generalised = run.sites.generalise(dataset, cell.local_date) if dataset.anonymity else None
+            table = derive(dataset, rows, run.subkeys(dataset, local_date), generalised)
             yield write_data_file(table, dataset, run.new_data_path(dataset, label), footer)
 
 

@@ -14,6 +14,7 @@ from pipeline.lake import Lake, open_lake
 from pipeline.machine import check_boot
 from pipeline.policy_file import load_policy
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
+from pipeline.site_counts import SiteCounts
 from pipeline.sources.base import ReadOptions
 from pipeline.table_state import CurrentFile
 from transforms.calendar import LocalCalendar, local_calendar
@@ -112,6 +113,11 @@ class OpenRun:
     def reference(self) -> Snapshot:
         """The reference snapshot of this run."""
         return _open_reference(self.lake, self.context.reference)
+
+    @cached_property
+    def sites(self) -> SiteCounts:
+        """How many sites share what is told of a site."""
+        return SiteCounts(self.reference, self.context.threads)
 
     @cached_property
     def lake_reference(self) -> Snapshot:

@@ -127,6 +127,12 @@ DAILY = _view(
     *_SITE,
 )
 
+#: Fields of ``DAILY`` that a month has too, of all its days.
+_OF_MONTH = (
+    *("metering_point_id", "site_id", "product", "direction", "energy", "expected_minutes", "present_minutes"),
+    *("peak_kw", "base_kw", "night_share", "load_factor"),
+)
+
 #: One row per customer and contract: who a customer is and what they have.
 CUSTOMERS = _view(
     Field("customer_id", pa.string(), True, "direct_identifier", "customer"),
@@ -253,25 +259,60 @@ CHANGES = _view(
     Field("run_id", pa.string(), True, "technical", "the run that changed it"),
 )
 
+#: One row per metering point, product, contract and local month.
+MONTHS = _view(
+    *(field for name, field in DAILY.items() if name in _OF_MONTH),
+    Field("month", pa.date32(), True, "technical", "first local date of the month"),
+    Field(
+        "weekend_ratio", pa.float64(), False, "usage", "mean energy of a Saturday or Sunday over that of another day"
+    ),
+    Field("midday_ratio", pa.float64(), False, "usage", "mean power from 10 to 15 over that before and after: the sun"),
+    Field("utilisation_hours", pa.float64(), False, "usage", "energy over greatest power, hours"),
+    *_CUSTOMER,
+    *_SITE,
+)
+
+#: One row per area, product, direction and hour: a sum over usage sites, null where it would tell of few.
+AREA_HOURS = _view(
+    Field("level", pa.string(), True, "technical", "postal_area, municipality or all"),
+    Field("municipality_name", pa.string(), False, "technical", "municipality; null of all"),
+    Field(
+        "postal_area", pa.string(), False, "technical", "postal code, within the municipality; null of greater areas"
+    ),
+    Field("product", pa.string(), True, "technical", "product id; 8716867000030 is active energy"),
+    Field("direction", pa.string(), True, "technical", "consumption or production"),
+    Field("local_date", pa.date32(), True, "technical", "local date of the hour, in the lake's time zone"),
+    Field("start", _TIME, True, "technical", "start of the hour, UTC"),
+    Field("sites", pa.int64(), False, "technical", "usage sites with a value"),
+    Field("energy", ENERGY_SUM, False, "usage", "energy of the hour in kWh"),
+    Field("mean", ENERGY_SUM, False, "usage", "energy by site, kWh"),
+    Field("suppressed", pa.string(), False, "technical", "why there is no sum: minimum, dominance or complementary"),
+)
+
 VIEWS: dict[str, dict[str, Field]] = {
     "readings": READINGS,
     "daily": DAILY,
     "customers": CUSTOMERS,
     "accounts": ACCOUNTS,
     "marketing": MARKETING,
+    "months": MONTHS,
+    "area_hours": AREA_HOURS,
     "quarantine": QUARANTINE,
     "releases": RELEASES,
     "changes": CHANGES,
     "runs": RUNS,
 }
 
-#: How the files of a view are laid out: per cell, per bucket of an entity, per input file, or as a log.
+#: How the files of a view are laid out: per cell, per bucket of an entity, per
+#: month and bucket, per local date of a published sum, per input file, or as a log.
 VIEW_KINDS = {
     "readings": "cell",
     "daily": "cell",
     "customers": "entity",
     "accounts": "entity",
     "marketing": "entity",
+    "months": "month",
+    "area_hours": "aggregate",
     "quarantine": "input",
     "releases": "input",
     "changes": "log",

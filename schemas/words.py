@@ -55,6 +55,13 @@ FIELD_WORDS = {
     "base_kw": {"fi": "pohjateho", "en": "base load"},
     "night_share": {"fi": "yökäytön osuus", "en": "share of night use"},
     "load_factor": {"fi": "kuormituskerroin", "en": "load factor"},
+    "weekend_ratio": {"fi": "viikonlopun kulutuksen suhde arkeen", "en": "weekend use over use on working days"},
+    "utilisation_hours": {"fi": "huipun käyttöaika", "en": "utilisation hours"},
+    "midday_ratio": {
+        "fi": "keskipäivän kulutuksen suhde aamuun ja iltaan",
+        "en": "midday use over morning and evening",
+    },
+    "mean": {"fi": "keskimääräinen energia käyttöpaikkaa kohti", "en": "mean energy of a site"},
     "tariff": {"fi": "tariffi", "en": "tariff"},
     "invoices": {"fi": "laskujen määrä", "en": "number of invoices"},
     "invoiced_cents": {"fi": "laskutettu summa", "en": "sum of invoices"},

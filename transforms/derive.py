@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from schemas.flags import Flag
 from schemas.series import DISTRICT_HEAT
 from schemas.views import VIEWS
+from transforms.anonymity import Generalised, anonymise
 from transforms.calendar import LocalCalendar
 from transforms.checks import check_grid
 from transforms.coarsen import sum_days
@@ -111,7 +112,9 @@ def _columns_of_points(points: Points, at: Ints, local_date: int, wanted: set[st
     return columns | {"local_date": pa.array(np.full(len(at), local_date, np.int32)).view(pa.date32())}
 
 
-def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> Iterator[pa.Table]:
+def derive(
+    dataset: Dataset, rows: Rows, subkeys: Subkeys, generalised: Generalised | None = None
+) -> Iterator[pa.Table]:
     """Make a dataset's columns from its view, a block of rows at a time; at least one block, be it empty.
 
     A dataset whose first column is a pseudonym is sorted by it, then by start: in the order of the view, two datasets
@@ -121,6 +124,7 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> Iterator[pa.Table]
         dataset: what the policy grants.
         rows: its view.
         subkeys: gives the subkey of an entity in the dataset's domain, in the epoch of the cell.
+        generalised: what may be told of sites on the day, for a dataset with anonymity.
     """
     rows = _keep_where(rows, dataset.where)
     made = {
@@ -128,6 +132,9 @@ def derive(dataset: Dataset, rows: Rows, subkeys: Subkeys) -> Iterator[pa.Table]
         for column in dataset.columns
         if column.source not in rows.flat
     }
+    if dataset.anonymity:
+        assert generalised is not None, "nobody has counted who shares what is told"
+        made = anonymise(made, dataset.anonymity.columns, generalised)
     rows = Rows(made, rows.groups, rows.flat)
     if isinstance(dataset.columns[0].rule, Pseudonymise):
         rows = _sort_by(dataset.columns[0].name, rows)

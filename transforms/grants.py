@@ -38,6 +38,7 @@ class Access:
         shown: class of what a reader sees: ``pseudonym``, or one of ``schemas.views.FIELD_CLASSES``.
         form: what becomes of the field, in words.
         rows: which rows the dataset has, in words; empty for all.
+        shared: how many sites share what it tells, in words; empty where that is not asked for.
         purposes: what the audience may read it for.
         domain: pseudonymisation domain of the dataset, or empty.
         epoch: after which its pseudonyms change, or empty.
@@ -53,6 +54,7 @@ class Access:
     shown: str
     form: str
     rows: str
+    shared: str
     purposes: tuple[str, ...]
     domain: str
     epoch: str
@@ -97,6 +99,17 @@ def describe_rule(rule: Rule) -> str:
     return made
 
 
+def _describe_groups(dataset: Dataset) -> str:
+    """Say how many sites share what a dataset tells."""
+    if dataset.anonymity:
+        columns = ", ".join(dataset.anonymity.columns)
+        return f"coarser until {dataset.anonymity.k} sites share {columns}"
+    if dataset.disclosure:
+        rule = dataset.disclosure
+        return f"of {rule.minimum} sites or more, none with more than {rule.dominance:.0%}"
+    return ""
+
+
 def _list_dataset(plan: Plan, dataset: Dataset) -> Iterator[Access]:
     rows = " and ".join(
         f"{field} is {json.dumps(value, ensure_ascii=False)}" for field, value in sorted(dataset.where.items())
@@ -114,6 +127,7 @@ def _list_dataset(plan: Plan, dataset: Dataset) -> Iterator[Access]:
                 shown=class_shown(column, field_class),
                 form=describe_rule(column.rule),
                 rows=rows,
+                shared=_describe_groups(dataset),
                 purposes=tuple(sorted(dataset.purposes)),
                 domain=dataset.domain,
                 epoch=dataset.epoch,

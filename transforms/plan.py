@@ -11,6 +11,8 @@ from transforms.limits import NO_LIMITS, Limits
 
 Zone = Literal["operational", "analytics"]
 Epoch = Literal["", "year", "quarter", "month"]
+#: Final values of the Finnish market come within eleven days.
+PUBLISH_AFTER_DAYS = 12
 #: A text in every language of ``schemas.legal.LANGUAGES``.
 Text = Mapping[str, str]
 
@@ -88,6 +90,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Anonymity:
+    """How many sites share what a dataset tells of a site.
+
+    Attributes:
+        k: fewest sites.
+        columns: the dataset's columns that are made coarser, the one that stays exact the longest first.
+    """
+
+    k: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Disclosure:
     """When a sum over sites may be shown.
 
@@ -115,6 +130,8 @@ class Dataset:
         where: field of the view to the one value that its rows must have.
         retention_days: how long a row is kept after its local date, or None.
         columns: its columns, in order. Field ids of the table are their positions, from 1.
+        anonymity: how many sites share what is told of one, or None.
+        disclosure: when its sums may be shown, or None where it has none.
     """
 
     name: str
@@ -127,6 +144,8 @@ class Dataset:
     where: Mapping[str, str | bool]
     retention_days: int | None
     columns: tuple[Column, ...]
+    anonymity: Anonymity | None = None
+    disclosure: Disclosure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +243,7 @@ class Plan:
         target_groups: by name, in the order in which they are tried.
         ban_list_days: how old the register of marketing bans may be; older, nobody is marketable.
         limits: what makes a run warn, or stop.
+        publish_after_days: how old a local day must be for sums over it to be published; values still change before.
         resolution: attribute of customers (``schemas.registers``) to the feeds that are heard, the first wins; without
             an entry the customers' own feed alone.
     """
@@ -241,6 +261,7 @@ class Plan:
     target_groups: Mapping[str, TargetGroup] = field(default_factory=dict)
     ban_list_days: int = 0
     limits: Limits = NO_LIMITS
+    publish_after_days: int = PUBLISH_AFTER_DAYS
     resolution: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 from schemas.registers import ATTRIBUTES, CUSTOMERS_FEED, REGISTERS, SPEAKERS
 from schemas.views import OF_EACH_READING, VIEW_KINDS, VIEWS, Field
 from transforms.limits import compile_limits
-from transforms.plan import Dataset, Epoch, Keep, Plan, Zone
+from transforms.plan import PUBLISH_AFTER_DAYS, Dataset, Epoch, Keep, Plan, Zone
 from transforms.policy_columns import compile_columns
 from transforms.policy_errors import Path, PolicyError, expect, expect_all
+from transforms.policy_groups import compile_anonymity, compile_disclosure
 from transforms.policy_use import (
     ANALYTICS_RULES,
     Names,
@@ -53,7 +54,9 @@ STATE_FIELDS = (
 )
 
 #: What a dataset says of its rows, besides its fields.
-_OF_ROWS = ("view", "domain", "epoch", "where")
+_OF_ROWS = ("view", "domain", "epoch", "where", "anonymity", "disclosure")
+#: Kinds of views that analytics may select from.
+ANALYTICS_KINDS = ("cell", "month", "aggregate")
 _EPOCHS: dict[str, Epoch] = {"none": "", "year": "year", "quarter": "quarter", "month": "month"}
 _DAYS = {"day": Decimal(1), "month": Decimal("365.25") / 12, "year": Decimal("365.25")}
 
@@ -98,6 +101,7 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
         target_groups=compile_groups(document.get("target_groups", {})),
         ban_list_days=_read_days(document["marketing"]["ban_list"]) if "marketing" in document else 0,
         limits=compile_limits(document.get("limits", {})),
+        publish_after_days=_read_days(document["publish_after"]) if "publish_after" in document else PUBLISH_AFTER_DAYS,
         resolution=_compile_resolution(document.get("resolution", {}), sources),
     )
 
@@ -154,8 +158,9 @@ def _compile_dataset(name: str, spec: Mapping[str, Any], names: Names) -> Datase
     expect(spec["view"], VIEWS, "view", (*path, "view"))
     check_audience(spec["audience"], names, (*path, "audience"))
     expect_all(spec["purposes"], names.purposes, "purpose", (*path, "purposes"))
-    if zone == "analytics" and VIEW_KINDS[spec["view"]] != "cell":
-        raise PolicyError((*path, "view"), f"analytics may not select from {spec['view']}", "use readings or daily")
+    if zone == "analytics" and VIEW_KINDS[spec["view"]] not in ANALYTICS_KINDS:
+        remedy = "use readings, daily, months or area_hours"
+        raise PolicyError((*path, "view"), f"analytics may not select from {spec['view']}", remedy)
     view = VIEWS[spec["view"]]
     _check_where(zone, spec.get("where", {}), view, names, (*path, "where"))
     columns = tuple(compile_columns(spec["fields"], view, (*path, "fields")))
@@ -176,6 +181,8 @@ def _compile_dataset(name: str, spec: Mapping[str, Any], names: Names) -> Datase
         where=dict(spec.get("where", {})),
         retention_days=_read_days(spec["retention"]) if "retention" in spec else None,
         columns=columns,
+        anonymity=compile_anonymity(spec, zone, columns, view, names, path),
+        disclosure=compile_disclosure(spec, path),
     )
 
 

@@ -60,9 +60,10 @@ def _describe(row: Access | None) -> str:
     source = "" if row.field == row.column else f" of {row.field}"
     domain = f" in {row.domain}" if row.shown == "pseudonym" else ""
     epoch = f", new every {row.epoch}" if row.epoch and row.shown == "pseudonym" else ""
+    shared = f", {row.shared}" if row.shared else ""
     where = f", where {row.rows}" if row.rows else ""
     kept = "" if row.retention_days is None else f", for {row.retention_days} days"
-    return f"{row.form}{source}{domain}{epoch}{where}{kept}, for {', '.join(row.purposes)}"
+    return f"{row.form}{source}{domain}{epoch}{shared}{where}{kept}, for {', '.join(row.purposes)}"
 
 
 def _name(was: str, now: str) -> str:

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 
 from schemas.views import FIELD_CLASSES, VIEW_KINDS
 from transforms.grants import list_access
-from transforms.plan import Dataset, Plan
-
-#: So many quasi-identifiers in one analytics dataset single people out, if nothing counts how many share them.
-_FEW_TOGETHER = 2
+from transforms.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +29,9 @@ def find_lints(plan: Plan) -> list[Lint]:
     """Look a policy over.
 
     ``unread``: nobody is granted any role of a dataset's audience. ``unused``: a role, recipient, purpose, domain or
-    class that no dataset needs. ``retention``: rows that are kept for ever. ``fine``: quasi-identifiers that together
-    single people out.
+    class that no dataset needs. ``retention``: rows that are kept for ever.
     """
-    return [*_find_unread(plan), *_find_unused(plan), *_find_kept_for_ever(plan), *_find_fine(plan)]
+    return [*_find_unread(plan), *_find_unused(plan), *_find_kept_for_ever(plan)]
 
 
 def _find_unread(plan: Plan) -> Iterator[Lint]:
@@ -74,18 +70,3 @@ def _find_kept_for_ever(plan: Plan) -> Iterator[Lint]:
         # What is of customers goes with the reference; a run's record has the digests of files that are there.
         if dataset.retention_days is None and VIEW_KINDS[dataset.view] != "entity" and dataset.view != "runs":
             yield Lint("retention", f"datasets/{name}", "its rows are kept for ever", "say how long: retention")
-
-
-def _find_fine(plan: Plan) -> Iterator[Lint]:
-    for name, dataset in plan.datasets.items():
-        fine = list(_quasi_identifiers(plan, dataset))
-        if dataset.zone == "analytics" and len(fine) > _FEW_TOGETHER:
-            problem = f"{', '.join(fine)} together may single people out"
-            yield Lint("fine", f"datasets/{name}", problem, "drop some, or make them coarser")
-
-
-def _quasi_identifiers(plan: Plan, dataset: Dataset) -> Iterator[str]:
-    audience = min(dataset.audience)
-    for row in list_access(plan):
-        if row.dataset == dataset.name and row.audience == audience and row.shown == "quasi_identifier":
-            yield row.column

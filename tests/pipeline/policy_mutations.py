@@ -65,7 +65,9 @@ def enrich(document: Document) -> Document:
             "energy": {"round": 0.5},
             "direction": {"mask": {"keep_last": 4}},
             "fuse": {"from": "fuse_a", "generalise": {"band": [35]}},
+            "heating": "keep",
         },
+        "anonymity": {"k": 3, "columns": ["fuse", "heating"]},
     }
     document["datasets"]["analytics.mutant_readings"] = {
         "view": "readings",

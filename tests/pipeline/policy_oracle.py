@@ -19,9 +19,9 @@ Row = Mapping[str, Any]
 
 PARTS = {
     "version", "controller", "classes", "roles", "recipients", "purposes", "sources", "grants", "domains", "limits",
-    "resolution", "marketing", "target_groups", "datasets",
+    "resolution", "publish_after", "marketing", "target_groups", "datasets",
 }  # fmt: skip
-PARTS_OF_A_DATASET = {"view", "audience", "purposes", "domain", "epoch", "retention", "where", "restricted", "fields"}
+PARTS_OF_A_DATASET = {"view", "audience", "purposes", "domain", "epoch", "retention", "where", "restricted", "fields", "anonymity", "disclosure"}  # fmt: skip
 
 #: From the most to the least sensitive.
 CLASSES = (
@@ -74,7 +74,13 @@ def list_access(document: Document) -> dict[tuple[str, str], Any]:
     """List what everybody has: audience and column, or user and role, to how they have it."""
     access: dict[tuple[str, str], Any] = {}
     for name, spec in document["datasets"].items():
-        of_rows = (sorted(spec["purposes"]), spec.get("where", {}), spec.get("retention"))
+        of_rows = (
+            sorted(spec["purposes"]),
+            spec.get("where", {}),
+            spec.get("retention"),
+            spec.get("anonymity"),
+            spec.get("disclosure"),
+        )
         for column, (source, rule) in columns_of(spec).items():
             hides = kind_of(rule) == "pseudonymise"
             link = (spec["domain"], spec.get("epoch", "none")) if hides else ()
@@ -169,6 +175,7 @@ def _breaches_of_columns(document: Document, dataset: str, spec: Document) -> It
         if spec["view"] != "readings" or spec.get("where") or not whole:
             yield "the merge can't find its state again"
     analytics = dataset.startswith("analytics.")
+    yield from _breaches_of_groups(document, spec, analytics=analytics)
     for name, (source, rule) in columns_of(spec).items():
         declared, how = class_of(document, spec["view"], source), kind_of(rule)
         if how == "pseudonymise":
@@ -183,6 +190,25 @@ def _breaches_of_columns(document: Document, dataset: str, spec: Document) -> It
     for field, value in spec.get("where", {}).items():
         if analytics and isinstance(value, str) and class_of(document, spec["view"], field) in CLASSES[:4]:
             yield f"the filter tells {field} of every row"
+
+
+def _breaches_of_groups(document: Document, spec: Document, *, analytics: bool) -> Iterator[str]:
+    """Look at how many share what is told of one."""
+    fine = []
+    for name, (source, rule) in columns_of(spec).items():
+        declared, how = class_of(document, spec["view"], source), kind_of(rule)
+        coarse = how == "generalise" and declared != "technical"
+        if coarse or (declared == "quasi_identifier" and how != "pseudonymise"):
+            fine.append(name)
+    if "anonymity" in spec:
+        if not set(fine) <= set(spec["anonymity"]["columns"]) or not spec["anonymity"]["k"] >= 2:
+            yield "something is told that nobody may share"
+        if spec.get("where", {}) not in ({}, {"contracted": True}) or spec["view"] not in ("readings", "daily"):
+            yield "those who share it are not counted"
+    elif analytics and len(fine) > 1:
+        yield f"{fine} together single people out"
+    if (spec["view"] == "area_hours") != ("disclosure" in spec):
+        yield "sums of few"
 
 
 def hidden_by(spec: Document) -> set[str]:
@@ -234,6 +260,7 @@ def _overreach_of_a_dataset(name: str, spec: Document, dataset: Any) -> Iterator
         yield "another domain or epoch"
     if dataset.where != spec.get("where", {}):
         yield "other rows"
+    yield from _overreach_of_groups(spec, dataset)
     if "retention" in spec:
         number, unit = spec["retention"].split()
         if dataset.retention_days is None or dataset.retention_days > int(number) * LONGEST[unit.rstrip("s")]:
@@ -245,6 +272,19 @@ def _overreach_of_a_dataset(name: str, spec: Document, dataset: Any) -> Iterator
         source, rule = columns.get(column.name, ("", "drop"))
         if (column.source, _say(column.rule)) != (source, _plain(rule)):
             yield f"{column.name} shows something else"
+
+
+def _overreach_of_groups(spec: Document, dataset: Any) -> Iterator[str]:
+    said = spec.get("anonymity")
+    if (dataset.anonymity and (dataset.anonymity.k, [*dataset.anonymity.columns])) != (
+        said and (said["k"], said["columns"])
+    ):
+        yield "other groups"
+    said = spec.get("disclosure")
+    if (dataset.disclosure and (dataset.disclosure.minimum, dataset.disclosure.dominance)) != (
+        said and (said["minimum"], said["dominance"])
+    ):
+        yield "other sums"
 
 
 def _plain(rule: Any) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ from schemas.views import OF_EACH_READING, VIEWS
 from transforms.derive import derive
 from transforms.grants import list_access as list_rows
 from transforms.notice import make_notice, make_record
-from transforms.plan import Column, Keep, Plan, PostalPrefix
+from transforms.plan import Anonymity, Column, Keep, Plan, PostalPrefix
 from transforms.policy import compile_plan
 from transforms.policy_diff import compare_policies
 from transforms.rows import Groups, Order, Rows
@@ -89,6 +89,13 @@ def view_rows(view: str) -> Rows:
     flat = {name: partial(take, columns.pop(name)) for name in OF_EACH_READING}
     one, nth = np.ones(len(ROWS[view]), np.int64), np.arange(len(ROWS[view]))
     return Rows(columns, Groups(one, nth, nth, one), flat)
+
+
+class AsItIs:
+    """Tells everything exactly: as if enough sites shared it."""
+
+    def tell(self, columns: list[pa.Array]) -> list[pa.Array]:
+        return columns
 
 
 def take(column: pa.Array, order: Order) -> pa.Array:
@@ -164,7 +171,7 @@ def check_rows(document: dict[str, Any], plan: Plan) -> None:
         spec = document["datasets"][name]
         if spec == BASE["datasets"].get(name) and document is not BASE:
             continue
-        [block] = derive(dataset, view_rows(spec["view"]), subkey)
+        [block] = derive(dataset, view_rows(spec["view"]), subkey, AsItIs())  # test_anonymity looks at groups
         assert count_rows(block.to_pylist()) == count_rows(make_rows(spec, ROWS[spec["view"]], subkey)), name
 
 
@@ -232,6 +239,10 @@ def with_rule(plan: Plan, name: str, column: str, **changes: Any) -> Plan:
         lambda plan: replace(plan, datasets={**plan.datasets, "analytics.eve": plan.datasets["operational.runs"]}),
         lambda plan: replace(plan, resolution={}),
         lambda plan: replace(plan, classes={}),
+        lambda plan: plant(plan, "analytics.daily", anonymity=None),
+        lambda plan: plant(
+            plan, "analytics.daily", anonymity=Anonymity(2, plan.datasets["analytics.daily"].anonymity.columns)
+        ),
         lambda plan: replace(plan, sources={**plan.sources, "feed": {}}),
     ],
 )
@@ -288,6 +299,10 @@ DAILY = "datasets/analytics.daily/"
         edit("purposes/billing/legal_basis", "legitimate_interests"),
         edit("sources", {name: text for name, text in BASE["sources"].items() if name != "population_register"}),
         edit("limits/quarantined/share", float("nan")),
+        edit(f"{DAILY}anonymity", {"k": 5, "columns": ["heating", "fuse_band"]}),
+        edit(f"{DAILY}anonymity", {"k": 5, "columns": ["heating", "fuse_band", "product"]}),
+        edit(f"{DAILY}where", {"direction": "consumption"}),
+        edit("datasets/analytics.grid_planning/fields/heating", "keep"),
     ],
 )  # fmt: skip
 def test_what_the_oracle_forbids_does_not_compile(policy, document):
