@@ -16,7 +16,7 @@ class Change:
     Attributes:
         who: a role, a recipient, or a user or ``@group`` who is granted a role.
         change: ``gains``, ``loses`` or ``changes``.
-        what: a column of a dataset, or ``role`` and its name.
+        what: a column of a dataset, ``disclosure to`` a recipient, or ``role`` and its name.
         before: its form and purposes before; empty where it was not there.
         after: its form and purposes after; empty where it is gone.
     """
@@ -29,8 +29,8 @@ class Change:
 
 
 def compare_policies(old: Plan, new: Plan) -> list[Change]:
-    """List what a policy changes of another one: for roles and recipients, then for users and groups."""
-    return [*_compare_access(old, new), *_compare_grants(old, new)]
+    """List what a policy changes of another one: for roles and recipients, what they hand out, for users and groups."""
+    return [*_compare_access(old, new), *_compare_disclosure(old, new), *_compare_grants(old, new)]
 
 
 def _compare_access(old: Plan, new: Plan) -> Iterator[Change]:
@@ -40,6 +40,16 @@ def _compare_access(old: Plan, new: Plan) -> Iterator[Change]:
         if was != now:
             who, dataset, column = key
             yield Change(who, _name(was, now), f"{dataset}.{column}", was, now)
+
+
+def _compare_disclosure(old: Plan, new: Plan) -> Iterator[Change]:
+    before, after = (
+        {(role, name) for name, recipient in plan.recipients.items() for role in recipient.disclosed_by}
+        for plan in (old, new)
+    )
+    for role, name in sorted(before ^ after):
+        was, now = ("granted" if (role, name) in having else "" for having in (before, after))
+        yield Change(role, _name(was, now), f"disclosure to {name}", was, now)
 
 
 def _compare_grants(old: Plan, new: Plan) -> Iterator[Change]:

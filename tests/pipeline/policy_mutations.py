@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from schemas.features import FEATURES
 from schemas.views import FIELD_CLASSES, VIEWS
 
 Document = dict[str, Any]
@@ -26,6 +27,7 @@ ATTRIBUTES = (
     "epoch",
     "retention",
     "where",
+    "restricted",
     "fields",
     "anonymity",
     "disclosure",
@@ -235,6 +237,20 @@ def _grant_a_role(document: Document, random: Random) -> None:
     _toggle(document["grants"].setdefault(who, []), random.choice([*document["roles"], *document["recipients"]]))
 
 
+def _hand_out(document: Document, random: Random) -> None:
+    recipient = random.choice(list(document["recipients"].values()))
+    _toggle(recipient.setdefault("disclosed_by", []), random.choice(list(document["roles"])))
+
+
+def _change_a_group(document: Document, random: Random) -> None:
+    conditions = random.choice(list(document["target_groups"].values()))["when"]
+    feature = random.choice((*FEATURES, "age", "sex", "language", "identity_code", "payment_defaults"))
+    test = random.choice(
+        ({"is": "spot"}, {"at_least": 25}, {"below": 0.5}, {"at_least": float("nan")}, {"below": 10**30})
+    )
+    conditions.append({"feature": feature} | test)
+
+
 def _hear_a_feed(document: Document, random: Random) -> None:
     _toggle(random.choice(list(document["resolution"].values())), random.choice(list(document["sources"])))
 
@@ -302,7 +318,7 @@ MEANT = (
     _grant_a_field, _grant_a_field, _change_a_rule, _copy_a_rule, _transplant, _copy_a_dataset, _change_an_audience,
     _change_purposes, _change_what_a_purpose_needs, _change_a_basis, _change_a_class, _change_a_domain, _change_a_filter,
     _change_a_filter,
-    _grant_a_role, _hear_a_feed,
+    _grant_a_role, _hear_a_feed, _hand_out, _change_a_group,
 )  # fmt: skip
 TORN = (_delete, _swap, _graft, _put_something_odd, _rename, _shuffle)
 STEPS: tuple[Step, ...] = (*MEANT, *TORN, *TORN)

@@ -85,6 +85,8 @@ def list_access(document: Document) -> dict[tuple[str, str], Any]:
             hides = kind_of(rule) == "pseudonymise"
             link = (spec["domain"], spec.get("epoch", "none")) if hides else ()
             access |= {(who, f"{name}.{column}"): (source, _plain(rule), of_rows, link) for who in spec["audience"]}
+    for name, recipient in document.get("recipients", {}).items():
+        access |= {(role, f"disclosure to {name}"): True for role in recipient.get("disclosed_by", ())}
     return access | {(who, f"role {role}"): True for who, granted in document["grants"].items() for role in granted}
 
 
@@ -222,7 +224,7 @@ def kind_of(rule: Any) -> str:
 
 def find_overreach(document: Document, plan: Any) -> list[str]:
     """List what a plan grants that the document does not."""
-    found = [*_overreach_of_names(document, plan)]
+    found = [*_overreach_of_names(document, plan), *_overreach_beyond_tables(document, plan)]
     for name, dataset in plan.datasets.items():
         if name in document["datasets"]:
             spec = document["datasets"][name]
@@ -249,6 +251,28 @@ def _overreach_of_names(document: Document, plan: Any) -> Iterator[str]:
         yield "other classes"
     if {name: list(order) for name, order in plan.resolution.items()} != document.get("resolution", {}):
         yield "others are believed"
+
+
+def _overreach_beyond_tables(document: Document, plan: Any) -> Iterator[str]:
+    """Look at what is handed out, and whom marketing may address."""
+    if any(
+        recipient.disclosed_by != set(document["recipients"].get(name, {}).get("disclosed_by", ()))
+        for name, recipient in plan.recipients.items()
+    ):
+        yield "others hand out"
+    if {
+        name: [(one.feature, one.test, one.value) for one in group.conditions]
+        for name, group in plan.target_groups.items()
+    } != {
+        name: [
+            (one["feature"], test, value) for one in group["when"] for test, value in one.items() if test != "feature"
+        ]
+        for name, group in document.get("target_groups", {}).items()
+    }:
+        yield "others are in a target group"
+    number, unit = document.get("marketing", {"ban_list": "0 days"})["ban_list"].split()
+    if plan.ban_list_days > int(number) * LONGEST[unit.rstrip("s")]:
+        yield "an older register of bans will do"
 
 
 def _overreach_of_a_dataset(name: str, spec: Document, dataset: Any) -> Iterator[str]:

@@ -20,9 +20,11 @@ OF_NO_ROW = {
 }
 OF_ROWS = {
     "a rule": ("postal_prefix: 3", "postal_prefix: 2"),
-    "a filter": ("where: {information_restriction: false}", "where: {}"),
+    "a filter": ("where: {contracted: true, tariff: spot}", "where: {contracted: true}"),
     "a column less": ("      peak_kw: keep\n", ""),
     "an epoch": ("epoch: year", "epoch: month"),
+    "whom marketing may address": ("ban_list: 90 days", "ban_list: 91 days"),
+    "a target group": ("feature: fuse_a, at_least: 25", "feature: fuse_a, at_least: 35"),
     "who is believed": ("phone: [customers, campaign", "phone: [campaign, customers"),
 }
 

@@ -243,6 +243,11 @@ def with_rule(plan: Plan, name: str, column: str, **changes: Any) -> Plan:
         lambda plan: plant(
             plan, "analytics.daily", anonymity=Anonymity(2, plan.datasets["analytics.daily"].anonymity.columns)
         ),
+        lambda plan: replace(plan, target_groups={}),
+        lambda plan: replace(plan, ban_list_days=99),
+        lambda plan: replace(
+            plan, recipients={name: replace(one, disclosed_by={"billing"}) for name, one in plan.recipients.items()}
+        ),
         lambda plan: replace(plan, sources={**plan.sources, "feed": {}}),
     ],
 )

@@ -125,6 +125,12 @@ def test_other_rows_are_told(document):
         assert "where" not in change.after
 
 
+def test_who_may_hand_out_what_is_told(document):
+    document["recipients"]["print_house"]["disclosed_by"] = ["billing"]
+    told = {("billing", "gains", "disclosure to print_house"), ("operator", "loses", "disclosure to print_house")}
+    assert changes(document) == told
+
+
 def test_the_default_policy_says_what_it_means():
     assert lints(RETAILER) == set()
 
