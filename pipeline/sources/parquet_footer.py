@@ -17,8 +17,8 @@ MAGIC = b"PAR1"
 #: Bytes that a page may hold: 256 times what writers put into one.
 MOST_PAGE_BYTES = 256 << 20
 _SCHEMA, _ROW_GROUPS = 2, 4
-#: The type of an element of the schema that holds values, and of a column.
-_TYPE = 1
+#: The type of an element of the schema that holds values, and of a column; how often an element comes.
+_TYPE, _REPETITION, _REPEATED = 1, 3, 2
 _COLUMNS, _ROWS = 1, 3
 _META_DATA = 3
 _PATH, _VALUES, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 5, 7, 9, 11
@@ -65,16 +65,20 @@ def _read_groups(path: str, stamp: tuple[int, ...]) -> tuple[Group, ...]:
         if data[-4:] != MAGIC or length + 12 > len(data):
             raise ValueError("no footer")
         footer = decode_struct(data[len(data) - 8 - length : -8])
-        types = [element[_TYPE][1] for element in footer[_SCHEMA][1][1] if _TYPE in element]
-        return tuple(_read_group(fields, types, len(data)) for fields in footer[_ROW_GROUPS][1][1])
+        leaves = [element for element in footer[_SCHEMA][1][1] if _TYPE in element]
+        return tuple(_read_group(fields, leaves, len(data)) for fields in footer[_ROW_GROUPS][1][1])
 
 
-def _read_group(fields: Struct, types: Sequence[int], size: int) -> Group:
+def _read_group(fields: Struct, leaves: Sequence[Struct], size: int) -> Group:
     rows = fields[_ROWS][1]
     columns = [column[_META_DATA][1] for column in fields[_COLUMNS][1][1]]
     # The decoder compares them for the first row group that it is asked for.
-    if rows < 0 or [column[_TYPE][1] for column in columns] != types:
+    if rows < 0 or [column[_TYPE][1] for column in columns] != [leaf[_TYPE][1] for leaf in leaves]:
         raise ValueError("row group")
+    for leaf, column in zip(leaves, columns, strict=True):
+        flat = len(column[_PATH][1][1]) == 1 and leaf[_REPETITION][1] != _REPEATED
+        if flat and column[_VALUES][1] != rows:
+            raise ValueError("rows")
     return Group(rows, tuple(_read_chunk(column, size) for column in columns))
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import read_feed
 from pipeline.reference import NO_REFERENCE, Snapshot, build_snapshot, open_snapshot
+from pipeline.thrift import decode_struct, encode_struct
 from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, REFERENCE_FEEDS, SITES_SCHEMA
 from transforms.buckets import bucket_of
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA
@@ -380,6 +381,21 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, keep: float) -
     with pytest.raises(BadFileError, match=problem):
         build_snapshot(tmp_path, tmp_path / "lake", 2)
     assert list((tmp_path / "lake").iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_feed_of_other_rows_than_its_footer_says_is_refused(tmp_path: Path, more: int) -> None:
+    path = _write(tmp_path, _FEEDS) / "contracts.parquet"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[-8:-4], "little")
+    footer = decode_struct(whole[-8 - length : -8])
+    group = footer[4][1][1][0]
+    for fields in (footer, group):
+        fields[3] = (fields[3][0], fields[3][1] + more)
+    changed = encode_struct(footer)
+    path.write_bytes(whole[: -8 - length] + changed + len(changed).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(BadFileError, match=r"contracts.parquet: can't be read as parquet"):
+        list(read_feed("contracts", path))
 
 
 def test_a_folder_without_sites_or_with_a_feed_twice_is_refused(tmp_path: Path) -> None:

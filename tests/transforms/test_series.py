@@ -111,6 +111,19 @@ def test_dropping_keeps_exactly_the_others(rows, data):
     assert places == [number for number, gone in enumerate(dropped, 1) if not gone]
 
 
+def test_what_is_left_of_a_series_is_where_it_was():
+    batch = fold([("A", "P", slot, 900, 0, slot, 5) for slot in range(8)])
+    rest = drop_readings(batch, np.isin(np.arange(8), (0, 3, 4)))
+    assert [(one["row"], one["position"], one["energy"]) for one in rest.to_pylist()] == [
+        (1, 1, [1, 2]),
+        (1, 5, [5, 6, 7]),
+    ]
+    again = drop_readings(rest, np.array([True, False, False, True, False]))
+    assert [(one["row"], one["position"]) for one in again.to_pylist()] == [(1, 2), (1, 5), (1, 7)]
+    rejected = reject_readings(rest, np.array([1]), np.array([2]), Reason.FUTURE).to_pylist()[0]
+    assert (rejected["row"], rejected["position"], rejected["decoded_energy"]) == (1, 7, 7)
+
+
 def test_a_series_breaks_where_anything_but_the_values_changes():
     base = ("A", "P", 0, 900, 0, 1, 5)
     follower = ("A", "P", 1, 900, 0, 2, 5)
