@@ -31,8 +31,11 @@ def compile_anonymity(
         if class_shown(column, names.class_of(view[column.source])) == "quasi_identifier"
     ]
     if "anonymity" not in spec:
-        if zone == "analytics" and len(fine) > 1:
-            problem = f"{', '.join(fine)} together may single people out"
+        # What a filter asks for is told of every row, as if it were a column.
+        asked = spec.get("where", {}).keys() - {by_name[name].source for name in fine}
+        told = [*fine, *(name for name in sorted(asked) if names.class_of(view[name]) == "quasi_identifier")]
+        if zone == "analytics" and len(told) > 1:
+            problem = f"{', '.join(told)} together may single people out"
             raise PolicyError(path, problem, "say how many sites share them: anonymity, with k and columns")
         return None
     path = (*path, "anonymity")

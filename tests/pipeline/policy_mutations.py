@@ -251,6 +251,18 @@ def _change_a_group(document: Document, random: Random) -> None:
     conditions.append({"feature": feature} | test)
 
 
+def _change_what_protects_a_group(document: Document, random: Random) -> None:
+    dataset = _dataset(document, random)
+    if random.random() < 0.3:
+        dataset.pop(random.choice(("anonymity", "disclosure")), None)
+    elif random.random() < 0.7:
+        dataset.setdefault("anonymity", {"k": 5, "columns": []})["k"] = random.choice((1, 2, 5, 3.0, 10**6))
+        _toggle(dataset["anonymity"]["columns"], random.choice(list(dataset["fields"])))
+    else:
+        dominance = random.choice((0.1, 0.9, float("nan")))
+        dataset["disclosure"] = {"minimum": random.choice((1, 3, 15)), "dominance": dominance}
+
+
 def _hear_a_feed(document: Document, random: Random) -> None:
     _toggle(random.choice(list(document["resolution"].values())), random.choice(list(document["sources"])))
 
@@ -318,7 +330,7 @@ MEANT = (
     _grant_a_field, _grant_a_field, _change_a_rule, _copy_a_rule, _transplant, _copy_a_dataset, _change_an_audience,
     _change_purposes, _change_what_a_purpose_needs, _change_a_basis, _change_a_class, _change_a_domain, _change_a_filter,
     _change_a_filter,
-    _grant_a_role, _hear_a_feed, _hand_out, _change_a_group,
+    _grant_a_role, _hear_a_feed, _hand_out, _change_a_group, _change_what_protects_a_group,
 )  # fmt: skip
 TORN = (_delete, _swap, _graft, _put_something_odd, _rename, _shuffle)
 STEPS: tuple[Step, ...] = (*MEANT, *TORN, *TORN)

@@ -241,6 +241,14 @@ def test_pseudonyms_do_not_stand_beside_what_they_hide():
     assert compile_plan(document)
 
 
+def test_what_a_filter_tells_of_a_site_counts_as_a_column_does():
+    assert compile_study({"heating": "keep"})
+    assert compile_study({"energy": "keep"}, where={"building_type": "detached"})
+    assert compile_study({"heating": "keep"}, where={"heating": "electric"})
+    with pytest.raises(PolicyError, match="heating, building_type together may single people out"):
+        compile_study({"heating": "keep"}, where={"building_type": "detached"})
+
+
 def test_a_domain_is_on_one_side_only():
     fields = {"customer": {"from": "customer_id", "pseudonymise": "customer"}}
     study = make_study(fields, domain="study")
