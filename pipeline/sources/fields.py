@@ -69,6 +69,11 @@ def round_decimals(amounts: pa.Array, power: int = 0) -> pa.Array:
     """
     shift = _PLACES + power
     kind = amounts.type
+    # What is far out of bounds would not fit once it has all places.
+    digits = len(str(MAX_ENERGY)) - shift
+    if kind.precision - kind.scale > digits:
+        inside = pc.less(pc.abs(amounts), pa.scalar(Decimal(10**digits), kind))
+        amounts = pc.if_else(inside, amounts, None)
     scale = max(kind.scale, shift)
     wide = pa.types.is_decimal256(kind) or (kind.scale < shift and kind.precision > _ROOMY)
     decimal, precision = (pa.decimal256, 76) if wide else (pa.decimal128, 38)
@@ -76,7 +81,7 @@ def round_decimals(amounts: pa.Array, power: int = 0) -> pa.Array:
     # The same digits with the point moved are milliwatt-hours.
     buffers = amounts.buffers()
     moved = pa.Array.from_buffers(decimal(precision, scale - shift), len(amounts), buffers, offset=amounts.offset)
-    whole = pc.round(moved, ndigits=0, round_mode="half_to_even")
+    whole = pc.round(moved, ndigits=0, round_mode="half_to_even").cast(decimal(precision, 0))
     inside = pc.less_equal(pc.abs(whole), pa.scalar(MAX_ENERGY).cast(pa.decimal128(19, 0)))
     return pc.if_else(inside, whole, None).cast(pa.int64())
 

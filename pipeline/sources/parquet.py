@@ -33,6 +33,8 @@ _MOST_READINGS = 1_000_000
 _WORD_COLUMNS = ("metering_point_id", "product", "resolution", "status")
 
 _LISTS = ("energy", "status")
+#: Columns that may be integers of any width.
+_COUNTS = (*_LISTS, "resolution_s")
 
 _TypeTest = Callable[[pa.DataType], bool]
 
@@ -139,7 +141,10 @@ class ParquetSource:
 
 def _deliver(batch: pa.RecordBatch, layout: _Layout, first_row: int) -> Delivery:
     count = batch.num_rows
-    delivered = dict(zip(batch.schema.names, batch.columns, strict=True))
+    delivered = {
+        name: _on_items(column, _as_signed) if name in _COUNTS else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
     if layout.registered_at is not None:
         registered_at = pa.array(np.full(count, layout.registered_at))
         delivered["registered_at"] = registered_at.cast(pa.timestamp("us", "UTC"))
@@ -166,6 +171,13 @@ def _deliver(batch: pa.RecordBatch, layout: _Layout, first_row: int) -> Delivery
 def _as_instant(times: pa.Array) -> pa.Array:
     # Unsafe: a nanosecond feed may end between two microseconds; what lies off the grid stays off it.
     return times.cast(pa.timestamp("us", "UTC"), safe=False)
+
+
+def _as_signed(numbers: pa.Array) -> pa.Array:
+    """Give integers as they are, but those that only 64 bits without a sign can hold, as null."""
+    if numbers.type != pa.uint64():
+        return numbers
+    return pc.if_else(pc.less_equal(numbers, pa.scalar(2**63 - 1, pa.uint64())), numbers, None).cast(pa.int64())
 
 
 def _as_energy(amounts: pa.Array) -> pa.Array:

@@ -95,6 +95,41 @@ def test_decimals_are_exact_and_bounded(tmp_path, kind):
     assert [row["reason"] for row in rejected] == ["bad_energy"]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pa.decimal128(38, 0), pa.decimal128(38, 37), pa.decimal128(12, 2), pa.decimal256(76, 0), pa.decimal256(76, 70)],
+    ids=str,
+)
+def test_decimals_of_any_width_are_exact_or_set_aside(tmp_path, kind):
+    most = kind.precision - kind.scale
+    values = [
+        decimal.Decimal(text)
+        for text in ("0", "1", "-7", "0.5", f"{10 ** min(most - 1, 7)}", f"1e{most - 1}", f"-1e{most - 1}")
+    ]
+    values = [value for value in values if kind.scale or value == int(value)]
+    table = as_table(reading_records(len(values)))
+    path = write(tmp_path / "f.parquet", replace(table, "energy", pa.array(values, kind)))
+    good, rejected = read_file(path)
+    sound = [int(value * 1_000_000) for value in values if abs(value) < 10**8]
+    assert sorted(reading[5] for reading in good) == sorted(sound)
+    assert [row["reason"] for row in rejected] == ["bad_energy"] * (len(values) - len(sound))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("energy", "bad_energy"), ("status", "unknown_status"), ("resolution_s", "unreadable_row")]
+)
+def test_numbers_without_a_sign_that_are_too_large_are_set_aside(tmp_path, name, reason):
+    numbers = pa.array([2**64 - 1, 2**63, 2**63 - 1, None, 5 if name == "status" else 900], pa.uint64())
+    path = write(tmp_path / "f.parquet", replace(as_table(reading_records(5)), name, numbers))
+    good, rejected = read_file(path)
+    assert (len(good), [row["reason"] for row in rejected]) == (1, [reason] * 4)
+    if name != "resolution_s":
+        lists = pa.array([numbers.to_pylist()], pa.list_(pa.uint64()))
+        path = write(tmp_path / "g.parquet", replace(as_table(series_records(1, 5)), name, lists))
+        good, rejected = read_file(path)
+        assert (len(good), [row["reason"] for row in rejected]) == (1, [reason] * 4)
+
+
 def test_lists_of_floats_and_words(tmp_path):
     table = as_table(series_records(2, 3))
     table = replace(table, "energy", pa.array([[1.5, None, 0.1], [1.0, 2.0, float("inf")]]))
