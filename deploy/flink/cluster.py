@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / "build" / "flink"
 LOOPBACK = "127.0.0.1"
 _OLDEST_JAVA, _NEWEST_JAVA = 11, 17  # that Flink 1.19 runs on
+#: How long a worker is kept for the next stage of its job.
+_CACHED_S = 5
 _READY_S, _ENDED_S, _POLL_S = 120.0, 15.0, 0.1
 #: What Flink and its serialisers reach into, which Java has closed since 16.
 _OPENED = (
@@ -79,7 +81,7 @@ class Cluster:
             "--environment_type=PROCESS",
             f"--environment_config={json.dumps({'command': self.worker})}",
             # Else a worker ends with each stage of a job, and the next one waits for another.
-            "--environment_cache_millis=10000",
+            f"--environment_cache_millis={_CACHED_S * 1000}",
         ]
 
     def list_workers(self) -> list[int]:
@@ -279,7 +281,8 @@ def _configure(folder: Path, rest: int, rpc: int, slots: int) -> None:
         # A batch job has no second chance unless it is given one.
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 3,
-        "restart-strategy.fixed-delay.delay": "1 s",
+        # A worker that was killed is not asked again, if by then it is kept for nobody.
+        "restart-strategy.fixed-delay.delay": f"{_CACHED_S + 2} s",
         "heartbeat.interval": 1000,
         "heartbeat.timeout": 8000,
         # Beam's classes are Flink's own here: a job has none to bring.

@@ -9,19 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import find_missing, run_cluster
+from cluster import run_cluster
 from jobs import read_job
-from small_runs import PROCESSES, Fleet, find_wrong
+from small_runs import PROCESSES, find_wrong
 
 from pipeline.errors import MeterveilError
 
 ROOT = Path(__file__).parents[2]
 long = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    return Fleet.make(tmp_path_factory.mktemp("fleet"))
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +149,3 @@ def assert_gone(folder: Path, port: int, processes: list[int]) -> None:
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that were closed may linger
         again.bind(("127.0.0.1", port))
-
-
-pytestmark = [
-    pytest.mark.skipif(not os.environ.get("METERVEIL_TEST_CLUSTER"), reason="takes minutes: make test-cluster"),
-    pytest.mark.skipif(bool(missing := find_missing()), reason=missing or "nothing is missing"),
-]
