@@ -1,11 +1,17 @@
 """The graph as a runner gets it, and a commit that refuses what does not add up."""
 
+import base64
+import bz2
 import re
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.coders import coders
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
 from whole_job import DATA_TABLES, assert_same_rows, ingest, paths_of
 
 from pipeline import launch, steps
@@ -13,6 +19,7 @@ from pipeline.commit import CommitRules
 from pipeline.context import RunContext
 from pipeline.errors import MeterveilError
 from pipeline.ingest import build_ingest
+from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import open_lake
 from pipeline.sources.base import ReadOptions
 from pipeline.totals import Totals, add_totals
@@ -73,6 +80,28 @@ def test_a_pickled_element_would_be_found():
     _ = pipeline | "Untyped" >> beam.Create([object()])
     proto, context = pipeline.to_runner_api(return_context=True)
     assert any(is_pickled(context.coders[values.coder_id]) for values in proto.components.pcollections.values())
+
+
+def steps_of(proto) -> bytes:
+    """Unpack what the graph says of every step that is code of ours."""
+    told = b""
+    for transform in proto.components.transforms.values():
+        if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
+            payload = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).do_fn.payload
+            packed = base64.b64decode(payload)
+            told += (bz2 if packed.startswith(b"BZh") else zlib).decompress(packed)
+    return told
+
+
+def test_the_graph_names_the_keys_and_holds_none(graph, fleet_run):
+    proto, _ = graph
+    told = steps_of(proto) + proto.SerializeToString()
+    keyset, kek = fleet_run.keys["keyset"], fleet_run.keys["kek"]
+    assert str(keyset).encode() in told  # so a key would be found
+    secrets = [key.secret.reveal(SECRET_ACCESS) for key in open_keyset(keyset, kek).keys]
+    secrets.append(Path(kek).read_bytes())
+    forms = [base64.b64encode, base64.urlsafe_b64encode, lambda secret: secret.hex().encode(), bytes]
+    assert not [secret for secret in secrets for form in forms if form(secret).rstrip(b"=") in told]
 
 
 def lose_a_frame(part):
