@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT, describe_machine, generate, ingest, measure_ingest, run_process
+from benchmarks.measure import ROOT, Usage, describe_machine, generate, ingest, measure_ingest, run_process
 from pipeline.reading import read_part
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "readings": readings,
             "parallelism": _PARALLELISM,
             "in_process": alone,
-            "flink": [{"wall": wall, **_tell(job, readings)} for wall, job in jobs],
+            "flink": [_tell(*job, readings) for job in jobs],
             "staged_bytes_per_reading": _measure_staging(fleet, folder),
             "rows_equal": fingerprint(folder / "there") == expected,
         }
@@ -72,14 +72,18 @@ def _measure_alone(fleet: Path, lake: Path) -> dict[str, Any]:
     return measure_ingest(fleet, lake)
 
 
-def _measure_job(fleet: Path, lake: Path, cluster: Cluster) -> tuple[float, Job]:
+def _measure_job(fleet: Path, lake: Path, cluster: Cluster) -> tuple[Usage, float, Job]:
+    """Run a job; what the command took, processor seconds of the cluster, and what Flink says."""
     shutil.rmtree(lake, ignore_errors=True)
-    wall = run_process(ingest(fleet, lake, *cluster.options(_PARALLELISM))).wall
-    return wall, read_job(cluster)
+    before = cluster.count_cpu()
+    usage = run_process(ingest(fleet, lake, *cluster.options(_PARALLELISM)))
+    return usage, cluster.count_cpu() - before, read_job(cluster)
 
 
-def _tell(job: Job, readings: int) -> dict[str, Any]:
+def _tell(usage: Usage, cpu: float, job: Job, readings: int) -> dict[str, Any]:
     return {
+        "wall": usage.wall,
+        "cpu": usage.cpu + cpu,
         "job": job.seconds,
         "phases": dict(job.phases),
         "shuffled_bytes": job.shuffled,

@@ -61,7 +61,8 @@ class Cluster:
         rest: address of Flink's REST interface, ``http://127.0.0.1:…``.
         job_endpoint: ``host:port`` of Beam's job service.
         worker: the command that starts a Python worker.
-        task_managers: their processes, each with its workers in a session of its own.
+        processes: all that was started, by title, each in a session of its own.
+        task_managers: those whose sessions have workers.
         start_task_manager: starts another one, and adds it.
     """
 
@@ -69,6 +70,7 @@ class Cluster:
     rest: str
     job_endpoint: str
     worker: str
+    processes: Mapping[str, subprocess.Popen[bytes]]
     task_managers: list[subprocess.Popen[bytes]]
     start_task_manager: Callable[[], subprocess.Popen[bytes]]
 
@@ -88,6 +90,11 @@ class Cluster:
         """List the processes of Python workers: all of the TaskManagers' sessions but these themselves."""
         leaders = {process.pid for process in self.task_managers}
         return [pid for pid in _list_processes() if pid not in leaders and _session_of(pid) in leaders]
+
+    def count_cpu(self) -> float:
+        """Add up the processor seconds that all of it has taken, workers that have ended included."""
+        leaders = {process.pid for process in self.processes.values()}
+        return sum(_cpu_of(pid) for pid in _list_processes() if _session_of(pid) in leaders)
 
     def await_task_managers(self, count: int) -> None:
         """Wait until the JobManager knows so many TaskManagers that live.
@@ -174,7 +181,15 @@ def run_cluster(task_managers: int = 2, slots: int = 2) -> Iterator[Cluster]:
         )
         worker = _write_worker(folder)
         cluster = Cluster(
-            *(folder, f"http://{LOOPBACK}:{rest}", f"{LOOPBACK}:{job}", str(worker), running, start_task_manager)
+            *(
+                folder,
+                f"http://{LOOPBACK}:{rest}",
+                f"{LOOPBACK}:{job}",
+                str(worker),
+                processes,
+                running,
+                start_task_manager,
+            )
         )
         _await(lambda: cluster.count_task_managers() == task_managers, "TaskManagers", processes, folder)
         _await(lambda: _is_open(job), "the job service", processes, folder)
@@ -233,6 +248,14 @@ def _session_of(pid: int) -> int:
     with suppress(ProcessLookupError):
         return os.getsid(pid)
     return 0
+
+
+def _cpu_of(pid: int) -> float:
+    """Tell the processor seconds of a process and of those of its children that have ended; 0 where it has too."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _find_ports(count: int) -> list[int]:
