@@ -81,7 +81,7 @@ def test_a_bad_file_is_told_in_a_line_and_leaves_the_lake_as_it_was(fleet, clust
     assert done.stderr.count("\n") == 1
     assert find_wrong(lake, done=False) == []
     assert fleet.read_tables(lake).items() == before.items()
-    assert_done(fleet.run(lake, 2, *cluster.options(2)))
+    assert_done(fleet.run(lake, 2))
     assert_as_expected(fleet, lake)
 
 
