@@ -125,6 +125,15 @@ def rewrite_cell(run: OpenRun, cell: Cell, refs: Iterable[FrameRef]) -> CellWork
     return CellWork(*cell, path_of(replaced), refs, changes, tuple(files), totals)
 
 
+def read_grids(run: OpenRun, cell: Cell) -> CellGrids | None:
+    """Read the current rows of a cell as grids, without what was erased; None where there are none."""
+    current = run.current[READINGS].get(label_of(cell))
+    base = [] if current is None else _read_state(current.path, cell.local_date, run.calendar)
+    if find_erased := run.erasures.finder(to_date(cell.local_date)):
+        base, _ = leave_out(base, find_erased)
+    return fold([], base, cell.local_date, run.calendar)[0] if any(map(len, base)) else None
+
+
 def _drop_cell(cell: Cell, refs: tuple[FrameRef, ...], dropped: Totals, base: str = "") -> CellWork:
     """Say of a cell that nothing of what came for it is kept, nor of its file if one is named."""
     nothing = Totals.of(cells=(1, 0), cells_unchanged=(int(not base), 0), before=(0, 0), after=(0, 0))

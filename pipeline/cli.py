@@ -18,6 +18,7 @@ from pipeline.commands import (
     lake,
     policy,
     provenance,
+    publish,
     quarantine,
     query,
 )
@@ -87,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and exit")
     parser.add_argument("--log-level", default="ERROR", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for subject in (
+    subjects = (
         generate,
         keys,
         policy,
@@ -97,9 +98,11 @@ def build_parser() -> argparse.ArgumentParser:
         completeness,
         quarantine,
         query,
+        publish,
         provenance,
         disclose,
         backup,
-    ):
+    )
+    for subject in subjects:
         subject.describe(commands)
     return parser

@@ -60,6 +60,7 @@ class RunOutcome:
         repeated: digest and name of every input that was not read, and the run that took it in before.
         quarantine: what became of the quarantine of every input of which something was set aside, or released.
         parts: how many parts of files were to be read.
+        published: every file of sums and months.
     """
 
     cells: Sequence[CellWork]
@@ -70,12 +71,13 @@ class RunOutcome:
     repeated: Sequence[tuple[str, str, str]]
     quarantine: Sequence[InputWork] = ()
     parts: int = 0
+    published: Sequence[DataFile] = ()
 
     @property
     def written(self) -> list[DataFile]:
         """Every file that was written."""
         works: Iterable[CellWork | InputWork] = (*self.cells, *self.quarantine)
-        return [*(file for work in works for file in work.files), *self.others]
+        return [*(file for work in works for file in work.files), *self.others, *self.published]
 
     @property
     def totals(self) -> Totals:

@@ -9,6 +9,7 @@ from pipeline.errors import MeterveilError
 _EPOCH = date(1970, 1, 1)
 _PARTITION = "local_date="
 _RANDOM_BYTES = 8
+_LONGEST_MONTH = 31
 
 
 def name_data_file(label: str, mark: str = "") -> str:
@@ -41,3 +42,30 @@ def parse_label(path: str) -> tuple[str, int | None]:
 def mark_in(path: str) -> str:
     """Read the mark back from a data file's path."""
     return PurePath(path).stem.rpartition("-")[2][: -2 * _RANDOM_BYTES]
+
+
+def label_of_day(day: int) -> str:
+    """Name a published day in labels of data files that are no cell's: ``2026-03-29``."""
+    return str(_EPOCH + timedelta(days=day))
+
+
+def label_of_month(first_day: int, bucket: int) -> str:
+    """Name a bucket of a published month in labels of data files: ``2026-03-00007``."""
+    return f"{_EPOCH + timedelta(days=first_day):%Y-%m}-{bucket:05d}"
+
+
+def month_in(label: str) -> int:
+    """Read the first day of the month back from the label of a published day or month."""
+    return (date.fromisoformat(f"{label[:7]}-01") - _EPOCH).days
+
+
+def last_day_in(label: str) -> int:
+    """Read the last day back from the label of a published day or month."""
+    if len(label) == len("2026-03-29"):
+        return (date.fromisoformat(label) - _EPOCH).days
+    return first_day_in(month_in(label) + _LONGEST_MONTH) - 1
+
+
+def first_day_in(day: int) -> int:
+    """Find the first day of the month of a day."""
+    return ((_EPOCH + timedelta(days=day)).replace(day=1) - _EPOCH).days

@@ -18,7 +18,7 @@ from pipeline.context import RUNS, begin_of_run, mark_of, name_run, read_last_co
 from pipeline.digests import find_superseded
 from pipeline.horizons import advance_horizons, read_horizons
 from pipeline.journal import Journal, TableChange, commit_journal, list_unfinished, sole_committer
-from pipeline.labels import mark_in
+from pipeline.labels import last_day_in, mark_in
 from pipeline.lake import Lake
 from pipeline.lease import begin_of_live, clean_up_dead, find_drafts, leased, list_dead, list_live
 from pipeline.night import local_day
@@ -196,6 +196,8 @@ def _find_dropped(lake: Lake, dataset: Dataset, state: TableState, horizons: Map
     horizon = horizons.get(dataset.name)
     if horizon is None or VIEW_KINDS[dataset.view] == "entity" or dataset.view == "runs":
         return []
+    if VIEW_KINDS[dataset.view] in {"month", "aggregate"}:
+        return [file.path for file in state.files() if last_day_in(file.label) < horizon]
     if is_cell_dataset(dataset):
         return [file.path for file in state.files() if file.local_date is not None and file.local_date < horizon]
     days = _days_of_runs(lake)

@@ -66,6 +66,8 @@ def test_columns_are_those_of_the_main_job(plan):
         "operational.field_work": "metering_point_id site_address fuse_a heating valid_from valid_to",
         "operational.letters": "customer_id name postal_address",
         "analytics.grid_planning": "metering_point product direction local_date energy peak_kw postal_area",
+        "analytics.area_hourly": " ".join(VIEWS["area_hours"]),
+        "analytics.partner_green": "metering_point product direction month energy expected_minutes present_minutes",
         "operational.releases": " ".join(VIEWS["releases"]),
         "operational.changes": " ".join(VIEWS["changes"]),
         "operational.runs": " ".join(VIEWS["runs"]),
@@ -101,7 +103,7 @@ def test_customer_service_sees_no_identity_code_and_nobody_under_a_restriction(p
 
 
 def test_every_kind_of_recipient_has_its_own(plan):
-    assert {one.kind for one in plan.recipients.values()} == set(RECIPIENT_KINDS) - {"partner"}
+    assert {one.kind for one in plan.recipients.values()} == set(RECIPIENT_KINDS)
     for name in (name for name, one in plan.recipients.items() if one.kind != "authority"):
         assert [dataset for dataset in plan.datasets.values() if dataset.audience == {name}]
 

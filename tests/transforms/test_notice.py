@@ -85,7 +85,7 @@ def test_a_recipient_is_told_with_its_kind_and_what_it_gets(document):
     for name, spec in RETAILER["datasets"].items():
         if RETAILER["recipients"].keys() & set(spec["audience"]):
             del document["datasets"][name]
-    del document["recipients"], document["domains"]["grid-planning"]
+    del document["recipients"], document["domains"]["grid-planning"], document["domains"]["partner-green"]
     assert TEXTS["no_recipients"]["fi"] in notice(document)
     document["recipients"] = {
         "fitter": {"kind": "subcontractor", "description": {"fi": "mittariasentaja", "en": "fitter"}}
