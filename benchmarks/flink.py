@@ -5,6 +5,7 @@ Same processors, same files, same command. Results: ``benchmarks/results/flink.j
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=_POINTS, help=f"of the fleet ({_POINTS:,})")
     parser.add_argument("--jobs", type=int, default=_JOBS, help=f"on the cluster, one after the other ({_JOBS})")
     arguments = parser.parse_args(argv)
+    load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="meterveil-bench-"))
     try:
         fleet, here = folder / "fleet", folder / "here"
@@ -53,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         readings = alone[0]["readings"]
         results: dict[str, Any] = {
             "machine": describe_machine(),
+            # Far above the count of processors: others were at work, and only processor seconds can be compared.
+            "load_before_and_after": [load, os.getloadavg()[0]],
             "readings": readings,
             "parallelism": _PARALLELISM,
             "in_process": alone,

@@ -4,15 +4,18 @@ import io
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.errors import MeterveilError
@@ -97,7 +100,7 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
         MeterveilError: it failed, in the words of the step that did if there are any.
     """
     try:
-        with _without_tracebacks():
+        with _without_tracebacks(), _own_temporaries(pipeline):
             _run_to_end(pipeline)
     except MeterveilError as error:
         raise MeterveilError(str(error).partition(_SUFFIX)[0]) from None
@@ -120,6 +123,21 @@ def _run_to_end(pipeline: beam.Pipeline) -> None:
     except KeyboardInterrupt:
         result.cancel()
         raise
+
+
+@contextmanager
+def _own_temporaries(pipeline: beam.Pipeline) -> Iterator[None]:
+    """Give what hands a job over a temporary folder that goes with it: Beam makes some there, and leaves them."""
+    if not isinstance(pipeline.runner, PortableRunner):
+        yield
+        return
+    before = tempfile.tempdir
+    with TemporaryDirectory(prefix="meterveil-job-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextmanager

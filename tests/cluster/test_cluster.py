@@ -41,10 +41,13 @@ def test_rows_are_the_same_with_several_processes(fleet, tmp_path):
 
 
 @pytest.mark.parametrize("parallelism", [pytest.param(1, marks=long), 2, pytest.param(4, marks=long)])
-def test_rows_are_the_same_on_flink(fleet, cluster, tmp_path, parallelism):
-    lake = tmp_path / "lake"
+def test_rows_are_the_same_on_flink(fleet, cluster, tmp_path, parallelism, monkeypatch):
+    lake, temporary = tmp_path / "lake", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     for part in (1, 2):
         assert_done(fleet.run(lake, part, *cluster.options(parallelism)))
+    assert list(temporary.iterdir()) == []
     job = read_job(cluster)
     assert job.state == "FINISHED"
     assert sum(job.phases.values()) == pytest.approx(job.seconds)
