@@ -7,6 +7,9 @@ from io import StringIO
 from unittest.mock import patch
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from privacy_support import make_fleet
@@ -16,11 +19,15 @@ from pipeline import journal
 from pipeline.begin import RunRequest
 from pipeline.cli import main
 from pipeline.errors import MeterveilError
+from pipeline.findings import Findings
 from pipeline.lake import create_lake, open_lake
 from pipeline.maintain import maintain
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.publish import PublishRequest, run_publish
+from pipeline.table_state import CurrentFile
 from pipeline.verify import verify_lake
+from pipeline.verify_published import check_published
+from pipeline.verify_tables import TableFiles
 
 AREAS, MONTHS = "analytics.area_hourly", "analytics.partner_green"
 RULE = {"minimum": 4, "dominance": 0.5}
@@ -160,6 +167,33 @@ def test_what_is_published_stands_whatever_is_delivered_again(made, fleet):
     assert publish(lake, keys) is None
     assert {table: paths_of(lake, table) for table in (AREAS, MONTHS)} == before
     assert verify_lake(open_lake(lake), load_policy(open_lake(lake).stored_policy())).violations == 0
+
+
+def test_what_a_published_file_must_not_show_is_found(made, tmp_path):
+    lake, _, _ = made
+    plan = load_policy(open_lake(lake).stored_policy())
+    [path, *_] = paths_of(lake, AREAS)
+    rows, metadata = pq.read_table(path), pq.read_metadata(path).metadata
+    hidden = rows["suppressed"].is_valid()
+    faults = {
+        "few sites": rows.set_column(7, "sites", pc.if_else(hidden, None, pa.scalar(1, pa.int64()))),
+        "a sum": rows.set_column(8, "energy", rows["energy"].fill_null(0)),
+        "no reason": rows.set_column(10, "suppressed", pa.nulls(len(rows), pa.string())),
+        "nothing": rows,
+    }
+    found = {}
+    for fault, changed in faults.items():
+        file = tmp_path / fault / f"2026-03-28-{'0' * 24}.parquet"
+        file.parent.mkdir()
+        pq.write_table(changed.replace_schema_metadata(metadata), file)
+        current = CurrentFile(str(file), len(rows), 0, None, "2026-03-28")
+        findings = Findings(tmp_path)
+        check_published(plan, findings, {AREAS: TableFiles((current,), {})}, {str(file)})
+        found[fault] = findings.violations
+    assert found == {"few sites": 1, "a sum": 1, "no reason": 1, "nothing": 0}
+    findings = Findings(tmp_path)
+    check_published(plan, findings, {AREAS: TableFiles((current, current), {})}, set())
+    assert findings.violations == 1
 
 
 def test_published_again_it_is_the_same_of_the_same(made):
