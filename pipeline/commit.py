@@ -14,6 +14,7 @@ from pipeline.cells import READINGS, CellWork, cell_of, label_of, path_of, rewri
 from pipeline.completeness import describe_days
 from pipeline.context import RUNS, OpenRun, read_last_commit
 from pipeline.entities import derive_bucket
+from pipeline.erased_rows import rewrite_without_erased
 from pipeline.errors import MeterveilError
 from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
 from pipeline.keys import Keyset
@@ -27,6 +28,7 @@ from pipeline.staging import read_frames
 from pipeline.table_state import is_cell_dataset
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
+from pipeline.whole_rows import write_rows
 from transforms.calendar import to_date
 from transforms.limits import Limits
 from transforms.plan import Dataset, Plan
@@ -117,23 +119,33 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         check_lease(run.lake, run.context.run_id)
         if run.context.remade is None:
             check_unchanged(run.lake, run.plan, run.keyset)
-        cells, quarantine = _fold_changed(planned, run, outcome.cells), settle_quarantine(run, outcome.quarantine)
-        written = outcome.written
-        outcome = replace(outcome, cells=cells, others=_settle_entities(planned, run, outcome), quarantine=quarantine)
+        written, quarantine = outcome.written, settle_quarantine(planned, run, outcome.quarantine)
+        cells, others = _fold_changed(planned, run, outcome.cells), _settle_entities(planned, run, outcome)
+        outcome = replace(outcome, cells=cells, others=others, quarantine=quarantine)
         totals = outcome.totals
         check_conservation(totals)
         _check_rows(run, outcome, totals)
         days, warnings = judge_night(run, outcome.cells, totals, rules.limits, datetime.fromisoformat(rules.started_at))
         if run.context.remade is None:
             run.lake.store_policy(run.policy_text)
-        outcome = replace(outcome, others=[*outcome.others, *_write_changes(run, outcome.cells)])
+        others = [*outcome.others, *_write_changes(run, outcome.cells)]
+        if run.context.tombstones != read_last_commit(run.lake).get("meterveil.tombstones", ""):
+            others += rewrite_without_erased(run, outcome.replaced)
+        outcome = replace(outcome, others=others)
         night = {"days": list(describe_days(days)), "warnings": warnings}
         record = _write_record(run, {**_describe_run(run, outcome, totals, rules), **night})
         changes = _list_changes(run, [*outcome.written, record], outcome)
-        key = run.keyset.primary.info.id
         commit_journal(
             run.lake,
-            Journal(run.context.run_id, run.plan.digest, key, run.context.reference, changes, run.context.remade),
+            Journal(
+                run_id=run.context.run_id,
+                policy=run.plan.digest,
+                key=run.keyset.primary.info.id,
+                reference=run.context.reference,
+                changes=changes,
+                remade=run.context.remade,
+                tombstones=run.context.tombstones,
+            ),
         )
         record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
         # Not before: a step that is tried again begins with the same files.
@@ -296,10 +308,7 @@ def _write_changes(run: OpenRun, cells: Sequence[CellWork]) -> Iterator[DataFile
         return
     rows = pa.Table.from_batches(read_frames(run.staging, refs))
     rows = rows.append_column("run_id", pa.repeat(run.context.run_id, len(rows)))
-    for dataset in run.datasets("changes"):
-        columns = {column.name: rows[column.source] for column in dataset.columns}
-        path = run.new_data_path(dataset, run.context.run_id)
-        yield write_data_file([pa.table(columns)], dataset, path, run.footer(dataset, run.context.run_id))
+    yield from (write_rows(run, dataset, run.context.run_id, rows) for dataset in run.datasets("changes"))
 
 
 def _write_record(run: OpenRun, record: dict[str, object]) -> DataFile:

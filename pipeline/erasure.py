@@ -2,8 +2,8 @@
 
 A tombstone knows its point as a keyed hash alone, HMAC-SHA-256 of the canonical id under a subkey of its own: who has
 the lake can't tell whose it is without the keyset. It is compared where cells are folded. What it covers is dropped and
-counted, of what arrives and of what the cell held: a cell that is folded again is therefore erased. Tombstones are
-added, never taken away.
+counted, of what arrives and of what the cell held: a cell that is folded again is therefore erased. Rows that are in no
+cell are compared too (``pipeline.erased_rows``). Tombstones are added, never taken away.
 """
 
 import hashlib
@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.errors import MeterveilError
 from pipeline.files import replace_file
@@ -87,6 +89,33 @@ class Erasures:
             return erased
 
         return find_erased
+
+    def find_rows(
+        self, ids: pa.DictionaryArray, days: NDArray[np.int64], dated: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Tell which rows are of an erased point and day.
+
+        Args:
+            ids: canonical ids of metering points.
+            days: local dates, days since 1970-01-01.
+            dated: which of them are known; a row of an unknown day counts as erased if any day of its point is.
+        """
+        erased = np.zeros(len(ids), bool)
+        codes = ids.indices.to_numpy()
+        of_points: defaultdict[tuple[str, bytes], list[Tombstone]] = defaultdict(list)
+        for tombstone in self._tombstones:
+            of_points[tombstone.key, bytes.fromhex(tombstone.point)].append(tombstone)
+        for key in {key for key, _ in of_points}:
+            hashes = _hash(self._keys[key], ids.dictionary)
+            wanted = pa.array([point for of, point in of_points if of == key], pa.binary())
+            for code in np.flatnonzero(pc.is_in(hashes, wanted).to_numpy(zero_copy_only=False)):
+                mine = np.flatnonzero(codes == code)
+                for tombstone in of_points[key, hashes[code].as_py()]:
+                    first, last = (
+                        np.datetime64(day, "D").astype(np.int64) for day in (tombstone.first, tombstone.last)
+                    )
+                    erased[mine] |= ~dated[mine] | ((first <= days[mine]) & (days[mine] <= last))
+        return erased
 
 
 def add_tombstones(lake: Lake, keyset: Keyset, ids: pa.Array, first: date, last: date) -> None:

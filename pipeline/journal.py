@@ -60,6 +60,7 @@ class Journal:
         reference: version of the reference snapshot; empty for none.
         changes: of every table that changes, in the order in which they do.
         remade: of a rebuild, the tables that it makes anew; None of any other commit.
+        tombstones: names the state of what was erased (``pipeline.erasure``) that the tables stand by.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class Journal:
     reference: str
     changes: tuple[TableChange, ...]
     remade: tuple[str, ...] | None = None
+    tombstones: str = ""
 
     @property
     def summary(self) -> dict[str, str]:
@@ -77,6 +79,7 @@ class Journal:
             "meterveil.policy": self.policy,
             "meterveil.key": self.key,
             "meterveil.reference": self.reference,
+            "meterveil.tombstones": self.tombstones,
         }
 
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipeline.files import make_folder, replace_file
 from pipeline.lake import Lake
@@ -28,7 +27,7 @@ def describe_options(read: ReadOptions) -> str:
 
 
 def find_run(lake: Lake, options: str, digest: str, name: str) -> str:
-    """Find the run that took an input in; empty where none has.
+    """Find the last run that took an input in; empty where none has.
 
     Args:
         lake: the lake.
@@ -36,19 +35,30 @@ def find_run(lake: Lake, options: str, digest: str, name: str) -> str:
         digest: SHA-256 of its content, hex.
         name: its name, which counts where the options take the registration time from it.
     """
-    try:
-        entry: dict[str, Any] = json.loads(_path(lake, options, digest, name).read_bytes())
-    except (FileNotFoundError, ValueError):  # an entry that can't be read costs reading the input again
-        return ""
-    return str(entry["run_id"])
+    return _read(lake, options, digest, name).get("run_id", "")
+
+
+def find_first(lake: Lake, options: str, digest: str, name: str) -> str:
+    """Find the first run that took an input in; arguments and result are those of ``find_run``."""
+    entry = _read(lake, options, digest, name)
+    return entry.get("first", entry.get("run_id", ""))
 
 
 def record_inputs(lake: Lake, options: str, inputs: Iterable[tuple[str, str]], run_id: str) -> None:
     """Record what a run has taken in, by digest and name; to be called by the sole committer, when all is committed."""
     for digest, name in inputs:
+        first = find_first(lake, options, digest, name) or run_id
         path = _path(lake, options, digest, name)
         make_folder(path.parent, private=True)
-        replace_file(path, json.dumps({"run_id": run_id, "name": name}).encode(), private=True)
+        replace_file(path, json.dumps({"run_id": run_id, "first": first, "name": name}).encode(), private=True)
+
+
+def _read(lake: Lake, options: str, digest: str, name: str) -> dict[str, str]:
+    try:
+        entry: dict[str, str] = json.loads(_path(lake, options, digest, name).read_bytes())
+    except (FileNotFoundError, ValueError):  # an entry that can't be read costs reading the input again
+        return {}
+    return entry
 
 
 def _path(lake: Lake, options: str, digest: str, name: str) -> Path:

@@ -145,7 +145,8 @@ def maintain(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS, now: datetime |
         if changes.tables:
             last = read_last_commit(lake)
             policy, key, reference = (last[f"meterveil.{what}"] for what in ("policy", "key", "reference"))
-            commit_journal(lake, Journal(run_id, policy, key, reference, changes.tables))
+            tombstones = last.get("meterveil.tombstones", "")
+            commit_journal(lake, Journal(run_id, policy, key, reference, changes.tables, tombstones=tombstones))
         states = (lake.state(name) for name in lake.table_names())
         kept = {state.name: {one["snapshot-id"] for one in state.snapshots} for state in states}
         remains = _find_remains(lake, kept)
@@ -188,10 +189,10 @@ def _advance(lake: Lake, plan: Plan, now: datetime) -> dict[str, int]:
 
 
 def _find_dropped(lake: Lake, dataset: Dataset, state: TableState, horizons: Mapping[str, int]) -> list[str]:
-    """Find the current files that are beyond retention: a cell's by its date, else by that of the run that wrote it.
+    """Find the current files that are beyond retention: a cell's by its date, else by that of a run.
 
-    What is of customers is as the reference says, whose retention is not ours. A run's record stays, since it has the
-    digests of files that are there.
+    That is the run which a file of a log is of, else the one that wrote it. What is of customers is as the reference
+    says, whose retention is not ours. A run's record stays, since it has the digests of files that are there.
     """
     horizon = horizons.get(dataset.name)
     if horizon is None or VIEW_KINDS[dataset.view] == "entity" or dataset.view == "runs":
@@ -200,8 +201,9 @@ def _find_dropped(lake: Lake, dataset: Dataset, state: TableState, horizons: Map
         return [file.path for file in state.files() if last_day_in(file.label) < horizon]
     if is_cell_dataset(dataset):
         return [file.path for file in state.files() if file.local_date is not None and file.local_date < horizon]
-    days = _days_of_runs(lake)
-    return [file.path for file in state.files() if days.get(mark_in(file.path), horizon) < horizon]
+    days, is_log = _days_of_runs(lake), VIEW_KINDS[dataset.view] == "log"
+    marks = {file.path: mark_of(file.label) if is_log else mark_in(file.path) for file in state.files()}
+    return [path for path, mark in marks.items() if days.get(mark, horizon) < horizon]
 
 
 def _days_of_runs(lake: Lake) -> dict[str, int]:

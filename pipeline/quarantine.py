@@ -11,19 +11,22 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.cells import path_of
-from pipeline.context import OpenRun
+from pipeline.context import OpenRun, begin_of_run
+from pipeline.erased_rows import find_erased_rows
 from pipeline.errors import MeterveilError
-from pipeline.parquet import DataFile, write_data_file
+from pipeline.ledger import find_first
+from pipeline.night import local_day
+from pipeline.parquet import DataFile
 from pipeline.sources.fields import parse_energy
 from pipeline.totals import Totals, add_totals
+from pipeline.whole_rows import find_whole, read_rows, write_rows
 from schemas.reasons import Reason
-from schemas.views import RELEASES, VIEWS
+from schemas.views import RELEASES
 from transforms.fixes import find_places
-from transforms.plan import Dataset, Keep, Plan
+from transforms.plan import Dataset, Plan
 
 #: Reasons under which an energy does not count in sums (``transforms.rejected``).
 _WITHOUT_ENERGY = pa.array([Reason.BAD_ENERGY, Reason.UNREADABLE_ROW])
@@ -54,7 +57,7 @@ def find_datasets(plan: Plan) -> tuple[Dataset, Dataset]:
     Raises:
         MeterveilError: the policy has no such datasets.
     """
-    found = {view: _find_whole(plan, view) for view in ("quarantine", "releases")}
+    found = {view: find_whole(plan, view) for view in ("quarantine", "releases")}
     for view, dataset in found.items():
         if dataset is None:
             raise MeterveilError(
@@ -65,23 +68,32 @@ def find_datasets(plan: Plan) -> tuple[Dataset, Dataset]:
     return cast("tuple[Dataset, Dataset]", tuple(found.values()))
 
 
-def set_aside(run: OpenRun, digest: str, rows: pa.Table) -> InputWork:
-    """Write the quarantine of an input that was read, without what was released of it before.
+def set_aside(run: OpenRun, digest: str, name: str, rows: pa.Table) -> InputWork:
+    """Write the quarantine of an input that was read, without what is to stay out of it: released, erased, too old.
+
+    Its age is that of the run that took the input in first, however often it is read again.
 
     Args:
         run: the open run.
         digest: of the input.
+        name: of the input.
         rows: what was set aside, of the view ``quarantine``.
     """
     known = released_of(run, digest)
-    if known is not None:
-        before = find_places(rows, known)
-        again, rows = rows.filter(pa.array(before)), rows.filter(pa.array(~before))
-        totals = _count_released(again)
-    else:
-        totals = Totals()
-    files = tuple(_write(run, dataset, digest, rows) for dataset in run.datasets("quarantine") if len(rows))
-    return InputWork(digest, _path(run, "releases", digest), "", files, totals)
+    first = find_first(run.lake, run.context.options, digest, name) or run.context.run_id
+    day = local_day(begin_of_run(first), run.lake.settings.time_zone)
+    keeping = [dataset for dataset in run.datasets("quarantine") if not run.is_beyond(dataset.name, day)]
+    rest, parts = np.ones(len(rows), bool), []
+    for why, stays_out in (
+        ("released_before", np.zeros(len(rows), bool) if known is None else find_places(rows, known)),
+        ("not_set_aside:erased", find_erased_rows(run, "quarantine", rows)),
+        ("not_set_aside:retention", np.full(len(rows), not keeping)),
+    ):
+        parts.append(_recount(rows.filter(pa.array(rest & stays_out)), why))
+        rest &= ~stays_out
+    rows = rows.filter(pa.array(rest))
+    files = tuple(write_rows(run, dataset, digest, rows) for dataset in keeping if len(rows))
+    return InputWork(digest, _path(run, "releases", digest), "", files, add_totals(parts))
 
 
 def release(run: OpenRun, digest: str, rows: pa.Table, passed: NDArray[np.bool_], energy: int) -> InputWork:
@@ -94,57 +106,57 @@ def release(run: OpenRun, digest: str, rows: pa.Table, passed: NDArray[np.bool_]
         passed: bool; the readings that are released.
         energy: of these, in milliwatt-hours.
     """
-    rest = rows.filter(pa.array(~passed))
+    rest = rows.filter(pa.array(~passed & ~find_erased_rows(run, "quarantine", rows)))
     count = int(passed.sum())
     out = rows.filter(pa.array(passed)).append_column("run_id", pa.repeat(run.context.run_id, count))
     known = released_of(run, digest)
     every = out.select(list(RELEASES))
     if known is not None:
         every = pa.concat_tables([known, every.cast(known.schema)])
-    files = [_write(run, dataset, digest, rest) for dataset in run.datasets("quarantine") if len(rest)]
-    files += [_write(run, dataset, digest, every) for dataset in run.datasets("releases")]
+    files = [write_rows(run, dataset, digest, rest) for dataset in run.datasets("quarantine") if len(rest)]
+    files += [write_rows(run, dataset, digest, every) for dataset in run.datasets("releases")]
     totals = Totals.of(**{"delivered:from_quarantine": (count, energy)})
     return InputWork(digest, _path(run, "releases", digest), _path(run, "quarantine", digest), tuple(files), totals)
 
 
-def settle_quarantine(run: OpenRun, works: Sequence[InputWork]) -> list[InputWork]:
+def settle_quarantine(planned: OpenRun, run: OpenRun, works: Sequence[InputWork]) -> list[InputWork]:
     """Bring what was written in line with what other runs have committed meanwhile.
+
+    Args:
+        planned: the run as it began.
+        run: the run as it commits.
+        works: what became of the quarantine of every input.
 
     Raises:
         MeterveilError: another run has changed what this one releases from; nothing was committed.
     """
-    return [_settle(run, work) for work in works]
+    same = (run.context.tombstones, run.horizons) == (planned.context.tombstones, planned.horizons)
+    return [_settle(run, work, same=same) for work in works]
 
 
-def _settle(run: OpenRun, work: InputWork) -> InputWork:
-    same_releases = _path(run, "releases", work.digest) == work.released
+def _settle(run: OpenRun, work: InputWork, *, same: bool) -> InputWork:
+    same = same and _path(run, "releases", work.digest) == work.released
     if work.replaces:
-        if not same_releases or _path(run, "quarantine", work.digest) != work.replaces:
+        if not same or _path(run, "quarantine", work.digest) != work.replaces:
             raise MeterveilError(
                 "another run has changed the quarantine of the same file meanwhile",
                 where="quarantine release",
                 remedy="nothing was committed; run it again",
             )
         return work
-    dataset = _find_whole(run.plan, "quarantine")
+    dataset = find_whole(run.plan, "quarantine")
     written = [file.path for file in work.files if dataset and file.dataset == dataset.name]
-    if same_releases or not dataset or not written:
+    if same or not dataset or not written:
         return work
     rows = read_rows(dataset, written[0])
-    again = set_aside(run, work.digest, rows)
+    again = set_aside(run, work.digest, rows["file_name"][0].as_py(), rows)
     return replace(again, totals=add_totals([work.totals, again.totals]))
 
 
 def released_of(run: OpenRun, digest: str) -> pa.Table | None:
     """Read what was released of an input, in the columns of the view; None where nothing was."""
-    dataset, path = _find_whole(run.plan, "releases"), _path(run, "releases", digest)
+    dataset, path = find_whole(run.plan, "releases"), _path(run, "releases", digest)
     return read_rows(dataset, path) if dataset and path else None
-
-
-def read_rows(dataset: Dataset, path: str) -> pa.Table:
-    """Read a data file, its columns by the names of the view's fields."""
-    rows = pq.read_table(path, columns=[column.name for column in dataset.columns], partitioning=None)
-    return rows.rename_columns([column.source for column in dataset.columns])
 
 
 def sum_energy(rows: pa.Table) -> int:
@@ -155,9 +167,9 @@ def sum_energy(rows: pa.Table) -> int:
     return int(pc.sum(energy).as_py() or 0)
 
 
-def _count_released(rows: pa.Table) -> Totals:
-    """Move readings from what is quarantined to what was released before."""
-    parts = [Totals.of(released_before=(len(rows), sum_energy(rows)))]
+def _recount(rows: pa.Table, why: str) -> Totals:
+    """Move readings from what is quarantined to what is not, and why."""
+    parts = [Totals.of(**{why: (len(rows), sum_energy(rows))})] if len(rows) else []
     for reason in pc.unique(rows["reason"]).to_pylist():
         of = rows.filter(pc.equal(rows["reason"], reason))
         parts.append(Totals.of(**{f"quarantined:{reason}": (-len(of), -sum_energy(of))}))
@@ -165,20 +177,5 @@ def _count_released(rows: pa.Table) -> Totals:
 
 
 def _path(run: OpenRun, view: str, digest: str) -> str:
-    dataset = _find_whole(run.plan, view)
+    dataset = find_whole(run.plan, view)
     return path_of(run.current[dataset.name].get(digest)) if dataset else ""
-
-
-def _find_whole(plan: Plan, view: str) -> Dataset | None:
-    """Find a dataset that keeps every field of a view."""
-    for dataset in plan.datasets.values():
-        kept = {column.source for column in dataset.columns if isinstance(column.rule, Keep)}
-        if dataset.view == view and not dataset.where and kept >= VIEWS[view].keys():
-            return dataset
-    return None
-
-
-def _write(run: OpenRun, dataset: Dataset, digest: str, rows: pa.Table) -> DataFile:
-    columns = {column.name: rows[column.source].cast(column.type) for column in dataset.columns}
-    path = run.new_data_path(dataset, digest)
-    return write_data_file([pa.table(columns)], dataset, path, run.footer(dataset, digest))

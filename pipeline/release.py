@@ -21,11 +21,12 @@ from pipeline.context import OpenRun, open_run
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake, open_lake
 from pipeline.policy_file import load_policy
-from pipeline.quarantine import InputWork, find_datasets, read_rows, release, sum_energy
+from pipeline.quarantine import InputWork, find_datasets, release, sum_energy
 from pipeline.sources.deliver import OWN_WORDS, Columns, deliver_readings, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution
 from pipeline.staging import FrameRef, write_frames
 from pipeline.table_state import CurrentFile
+from pipeline.whole_rows import read_rows
 from schemas.views import QUARANTINE
 from transforms.fixes import CORRECTION_SCHEMA, Fix, apply_fix
 from transforms.limits import NO_LIMITS

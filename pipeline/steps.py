@@ -143,7 +143,7 @@ class WriteQuarantine(OverlappedGroupsDoFn):
         rejected = rejected.sort_by([("row", "ascending"), ("position", "ascending"), ("reason", "ascending")])
         for field, value in (("file_name", name), ("file_digest", digest)):
             rejected = rejected.append_column(field, pa.repeat(value, len(rejected)))
-        return [set_aside(open_run(self.context), digest, rejected)]
+        return [set_aside(open_run(self.context), digest, name, rejected)]
 
 
 class DeriveEntities(OverlappedDoFn):

@@ -159,6 +159,7 @@ _LINES = (
     ("quarantined", "quarantined"),
     ("quarantined", "quarantined:"),
     ("released before", "released_before"),
+    ("not set aside", "not_set_aside:"),
     ("in the touched cells before", "before"),
     ("superseded", "superseded"),
     ("superseded", "superseded:"),

@@ -89,8 +89,8 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
 def check_conservation(totals: Totals) -> None:
     """Check that no reading and no milliwatt-hour was lost or doubled.
 
-    Delivered = folded + quarantined + released before, and folded + before = after + superseded + dropped, in
-    counts and in energy.
+    Delivered = folded + quarantined + released before + not set aside, and folded + before = after + superseded +
+    dropped, in counts and in energy.
 
     Raises:
         MeterveilError: a side differs; nothing may be committed.
@@ -98,9 +98,9 @@ def check_conservation(totals: Totals) -> None:
     for what, of in (("readings", totals.count), ("milliwatt-hours", totals.energy)):
         for name, left, right in (
             (
-                "delivered = folded + quarantined + released before",
+                "delivered = folded + quarantined + released before + not set aside",
                 of("delivered"),
-                of("folded") + of("quarantined") + of("released_before"),
+                of("folded") + of("quarantined") + of("released_before") + of("not_set_aside"),
             ),
             (
                 "folded + before = after + superseded + dropped",

@@ -130,7 +130,12 @@ def spoil(readings: Iterable[Reading], faults: Iterable[str]) -> list[Reading]:
             case "huge":
                 readings = [reading._replace(energy=_MOST_ENERGY + 1) for reading in readings]
             case "off":
-                readings = [reading._replace(start=reading.start + timedelta(seconds=7)) for reading in readings]
+                # A daily value is of the midnight that is at most an hour away.
+                by = {DAY: timedelta(hours=2)}
+                readings = [
+                    reading._replace(start=reading.start + by.get(reading.resolution, timedelta(seconds=7)))
+                    for reading in readings
+                ]
     return list(readings)
 
 

@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
 import pytest
+from lent_lake import assert_clean
 from whole_job import DATA_TABLES, ingest, rows_of
 
 from pipeline import backup as module
 from pipeline.backup import back_up, list_backups, restore
 from pipeline.errors import MeterveilError
 from pipeline.lake import open_lake
-from pipeline.policy_file import load_policy
-from pipeline.verify import verify_lake
 
 NOW = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
 
@@ -30,12 +29,6 @@ def half(tmp_path, fleet_run):
 
 def tables(lake):
     return {name: rows_of(lake, name) for name in DATA_TABLES}
-
-
-def assert_clean(lake):
-    opened = open_lake(lake)
-    findings = verify_lake(opened, load_policy(opened.stored_policy()))
-    assert [f"{check.name}: {place} {what}" for check in findings for place, what, _ in check.places] == []
 
 
 def modes(lake):
@@ -59,12 +52,12 @@ def test_each_backup_comes_back_as_the_lake_was(half, tmp_path, fleet_run):
         restore(tmp_path / "backups", lake, stamp)
         assert tables(lake) == rows
         assert modes(lake) == permissions
-        assert_clean(lake)
+        assert_clean(open_lake(lake))
     shutil.rmtree(lake)
     restore(tmp_path / "backups", lake)  # the newest
     ingest(lake, rest, fleet_run.keys)  # and it works
     assert tables(lake) == states[1][0]
-    assert_clean(lake)
+    assert_clean(open_lake(lake))
 
 
 def test_what_a_backup_has_is_not_copied_again(half, tmp_path):
@@ -91,7 +84,7 @@ def test_a_backup_while_runs_commit_is_of_one_moment(half, tmp_path, fleet_run):
         shutil.rmtree(lake)
         restore(tmp_path / "backups", lake, one.stamp)
         assert tables(lake) in (before, after)
-        assert_clean(lake)
+        assert_clean(open_lake(lake))
 
 
 def test_a_backup_that_dies_is_none_and_the_next_one_is_whole(half, tmp_path):

@@ -4,10 +4,14 @@ import json
 import shutil
 from datetime import date
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from history_oracle import BUCKETS, HOUR, POINTS, day_of, deliver, write_readings
+from lent_lake import assert_clean, keep_copy, lend
 from privacy_support import make_fleet
-from whole_job import DATA_TABLES, assert_same_rows, query, rows_of
+from whole_job import DATA_TABLES, assert_same_rows, make_keys, query, rows_of
+from whole_job import ingest as small_ingest
 
 from pipeline.cells import READINGS
 from pipeline.commit import commit_run
@@ -16,9 +20,8 @@ from pipeline.errors import MeterveilError
 from pipeline.journal import sole_committer
 from pipeline.keys import Keyset, open_keyset
 from pipeline.lake import create_lake, open_lake
-from pipeline.policy_file import load_policy
-from pipeline.verify import verify_lake
 
+QUARANTINE, CHANGES = "operational.quarantine_readings", "operational.changes"
 FIRST, LAST = date(2026, 3, 29), date(2026, 3, 29)
 
 
@@ -27,15 +30,13 @@ def made(tmp_path_factory):
     """A lake of two days."""
     made = make_fleet(tmp_path_factory.mktemp("erasure"))
     assert made.ingest(buckets=2).code == 0
-    shutil.copytree(made.lake, made.folder / "copy")
-    return made
+    return keep_copy(made)
 
 
 @pytest.fixture
 def lake(made):
-    yield open_lake(made.lake)
-    shutil.rmtree(made.lake)
-    shutil.copytree(made.folder / "copy", made.lake)
+    with lend(made) as lake:
+        yield lake
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def count(lake, where: str) -> int:
     return rows[0][0] if rows else 0
 
 
+def in_quarantine(lake) -> list[tuple]:
+    """What was set aside of known points: point, local date, and the rest of the row."""
+    local = "(start::TIMESTAMPTZ AT TIME ZONE 'Europe/Helsinki')::DATE"
+    rows = query(lake.root, QUARANTINE, f"SELECT metering_point_id, {local}, * FROM t WHERE length(start) = 20")
+    return [row for row in rows if row[0] in points_of(lake)]
+
+
 def points_of(lake) -> list[str]:
     return [row[0] for row in query(lake.root, READINGS, "SELECT DISTINCT metering_point_id FROM t ORDER BY ALL")]
 
@@ -61,11 +69,6 @@ def ingest(made, **options) -> dict[str, int]:
     record = made.folder / "record.json"
     assert made.ingest(force=True, run_record=record, **options).code == 0
     return json.loads(record.read_text())["totals"]["counts"]
-
-
-def assert_clean(lake) -> None:
-    findings = verify_lake(lake, load_policy(lake.stored_policy()))
-    assert [place for check in findings for place in check.places] == []
 
 
 def test_readings_under_a_tombstone_are_dropped_and_counted_and_no_others(made, lake, keyset):
@@ -113,10 +116,61 @@ def test_what_is_erased_while_a_run_is_at_work_stays_out(made, lake, keyset, mon
         return commit_run(run, *args)
 
     monkeypatch.setattr("pipeline.ingest.commit_run", erase_first)
+    assert any(row[1] == FIRST for row in in_quarantine(lake))
     counts = ingest(made)
     assert counts["dropped:erased"] > 0
+    assert counts["not_set_aside:erased"] > 0
+    assert not any(row[1] == FIRST for row in in_quarantine(lake))
     assert count(lake, f"local_date = '{FIRST}'") == 0
     assert_clean(lake)
+
+
+def test_what_was_set_aside_of_an_erased_point_goes_with_the_next_commit_and_stays_out(made, lake, keyset):
+    before = in_quarantine(lake)
+    points = {row[0] for row in before if row[1] == FIRST}
+    rest = [row for row in before if row[0] not in points or row[1] != FIRST]
+    assert points
+    assert len(rest) < len(before)
+    erase(lake, keyset, points)
+    assert made.ingest(made.readings[-1], force=True).code == 0
+    assert sorted(in_quarantine(lake), key=str) == sorted(rest, key=str), "of inputs that were not read, too"
+    assert_clean(lake)
+    counts = ingest(made)
+    assert counts["not_set_aside:erased"] == len(before) - len(rest)
+    assert sorted(in_quarantine(lake), key=str) == sorted(rest, key=str)
+    assert_clean(lake)
+
+
+def test_a_reading_whose_day_nobody_knows_goes_with_any_day_of_its_point(lake, keyset):
+    erase(lake, keyset, ["P", "Q"], date(2026, 3, 1), date(2026, 3, 3))
+    erase(lake, keyset, ["P"], date(2026, 3, 9), date(2026, 3, 9))
+    days = np.array([20512, 20513, 20516, 20521, 20521, 0, 0])  # the last of February, 1, 4 and 9 March
+    ids = pa.array(["P", "P", "P", "P", "Q", "Q", "R"]).dictionary_encode()
+    erased = Erasures(read_tombstones(lake), keyset).find_rows(ids, days, days > 0)
+    assert erased.tolist() == [False, True, False, True, False, True, False]
+
+
+def test_what_corrections_changed_of_an_erased_point_goes_and_no_more_comes(tmp_path):
+    keys, lake = make_keys(tmp_path), tmp_path / "lake"
+
+    def bring(registered: int, energy: int, *points: int) -> None:
+        parts = [deliver(point, 1, HOUR, 2, 2, registered, "OK", energy) for point in points]
+        file = write_readings(tmp_path / f"{registered}.parquet", [one for part in parts for one in part])
+        small_ingest(lake, [file], keys, **({} if registered else {"buckets": BUCKETS}))
+
+    def changed() -> set[tuple]:
+        return set(query(lake, CHANGES, "SELECT metering_point_id, energy_after::DOUBLE * 1e6 FROM t"))
+
+    bring(0, 1, 0, 1)
+    bring(1, 3, 0, 1)
+    assert changed() == {(POINTS[0], 7), (POINTS[1], 7)}
+    keyset = open_keyset(keys["keyset"], keys["kek"])
+    erase(open_lake(lake), keyset, [POINTS[0]], day_of(1), day_of(1))
+    bring(2, 5, 1)
+    assert changed() == {(POINTS[1], 7), (POINTS[1], 11)}
+    bring(3, 7, 0, 1)
+    assert changed() == {(POINTS[1], 7), (POINTS[1], 11), (POINTS[1], 15)}
+    assert_clean(open_lake(lake))
 
 
 def test_tombstones_tell_nobody_whose_they_are(lake, keyset):

@@ -8,7 +8,7 @@ from privacy_support import make_fleet
 from whole_job import DATA_TABLES, paths_of
 
 from pipeline.lake import create_lake, open_lake
-from pipeline.ledger import describe_options, find_run, record_inputs
+from pipeline.ledger import describe_options, find_first, find_run, record_inputs
 from pipeline.sources.base import ReadOptions
 
 
@@ -82,6 +82,15 @@ def test_an_input_is_known_by_content_and_options(tmp_path):
     assert find_run(lake, by_name, "ab" * 32, "x.csv") == "run-2"
     assert find_run(lake, by_name, "ab" * 32, "other name.csv") == "", "the name says when it was registered"
     assert find_run(lake, describe_options(ReadOptions(metering_point="1")), "ab" * 32, "x.csv") == ""
+
+
+def test_the_first_run_that_took_an_input_in_is_remembered(tmp_path):
+    lake, plain = create_lake(tmp_path / "lake", bucket_count=1), describe_options(ReadOptions())
+    assert find_first(lake, plain, "ab" * 32, "x.csv") == ""
+    for number in range(3):
+        record_inputs(lake, plain, [("ab" * 32, "x.csv")], f"run-{number}")
+        assert find_run(lake, plain, "ab" * 32, "x.csv") == f"run-{number}"
+        assert find_first(lake, plain, "ab" * 32, "x.csv") == "run-0"
 
 
 def test_a_mapping_counts_by_its_content(tmp_path):

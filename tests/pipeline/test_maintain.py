@@ -1,14 +1,14 @@
 """Housekeeping deletes what nothing needs and nothing else, and what a lake no longer keeps never comes back."""
 
 import json
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from lent_lake import assert_clean, keep_copy, lend, verify
 from privacy_support import make_fleet, run
-from whole_job import paths_of
+from whole_job import paths_of, rows_of
 
 from pipeline.begin import read_run_record
 from pipeline.cells import READINGS
@@ -19,11 +19,9 @@ from pipeline.horizons import advance_horizons, read_horizons
 from pipeline.iceberg import current_files
 from pipeline.journal import sole_committer
 from pipeline.labels import parse_label
-from pipeline.lake import open_lake
 from pipeline.lease import leased
 from pipeline.maintain import describe_upkeep, maintain
 from pipeline.policy_file import load_policy
-from pipeline.verify import verify_lake
 
 DERIVED = ("analytics.readings", "analytics.daily")
 
@@ -36,15 +34,13 @@ def made(tmp_path_factory):
     assert made.ingest(*half, buckets=2).code == 0
     assert made.ingest().code == 0
     assert made.ingest(force=True).code == 0
-    shutil.copytree(made.lake, made.folder / "copy")
-    return made
+    return keep_copy(made)
 
 
 @pytest.fixture
 def lake(made):
-    yield open_lake(made.lake)
-    shutil.rmtree(made.lake)
-    shutil.copytree(made.folder / "copy", made.lake)
+    with lend(made) as lake:
+        yield lake
 
 
 def policy(lake):
@@ -61,11 +57,6 @@ def keep_house(lake, days: int = 0, keep: int = 30) -> dict[str, int]:
 
 def files_of(lake) -> dict[Path, int]:
     return {path: path.stat().st_size for path in lake.root.rglob("*") if path.is_file()}
-
-
-def assert_clean(lake) -> None:
-    findings = verify_lake(lake, policy(lake))
-    assert [place for check in findings for place in check.places] == []
 
 
 def current(lake) -> dict[str, list[str]]:
@@ -149,6 +140,19 @@ def test_what_is_beyond_its_retention_goes_and_a_replay_brings_nothing_back(made
     assert_clean(lake)
 
 
+def test_what_was_set_aside_and_is_beyond_its_retention_comes_back_by_no_force(made, lake):
+    aside = len(rows_of(lake.root, "operational.quarantine_readings"))
+    keep_house(lake, days=89)
+    assert len(rows_of(lake.root, "operational.quarantine_readings")) == aside > 0
+    keep_house(lake, days=92)
+    record = made.folder / "record.json"
+    for _ in range(2):
+        assert made.ingest(force=True, run_record=record).code == 0
+        assert len(rows_of(lake.root, "operational.quarantine_readings")) == 0
+        assert json.loads(record.read_text())["totals"]["counts"]["not_set_aside:retention"] == aside
+    assert_clean(lake)
+
+
 def test_what_is_derived_may_be_kept_for_longer(made, lake):
     advance_horizons(lake, {READINGS: 40_000})
     derived = current(lake)["analytics.daily"]
@@ -190,7 +194,7 @@ def test_housekeeping_that_dies_is_made_up_for(lake):
         pytest.raises(MeterveilError),
     ):
         keep_house(lake, days=366 * 7)
-    assert not verify_lake(lake, policy(lake)).violations
+    assert not verify(lake).violations
     keep_house(lake, days=366 * 7)
     assert not current_files(lake.table(READINGS))
     assert_clean(lake)
@@ -199,7 +203,7 @@ def test_housekeeping_that_dies_is_made_up_for(lake):
 def test_a_commit_whose_housekeeping_died_before_it_deleted_is_made_up_for(lake):
     with patch("pipeline.maintain.find_superseded", side_effect=OSError("dies")), pytest.raises(OSError, match="dies"):
         keep_house(lake, days=31)
-    assert not verify_lake(lake, policy(lake)).violations
+    assert not verify(lake).violations
     assert keep_house(lake, days=31)["files that nothing needs"] > 0
     assert_clean(lake)
 

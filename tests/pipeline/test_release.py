@@ -9,15 +9,20 @@ import json
 from pathlib import Path
 from unittest.mock import patch
 
+import pyarrow as pa
 import pytest
-from history_oracle import BUCKETS, HOUR, POINTS, QUARTER, WORD, deliver, spoil, write_readings
+from history_oracle import BUCKETS, HOUR, POINTS, QUARTER, WORD, day_of, deliver, spoil, write_readings
 from privacy_support import make_fleet, make_policy, run
 from whole_job import ingest, make_keys, query, rows_of
 
 from pipeline import ingest as graph
 from pipeline import release as release_module
 from pipeline.begin import RunRequest
+from pipeline.erasure import add_tombstones
 from pipeline.errors import MeterveilError
+from pipeline.journal import sole_committer
+from pipeline.keys import open_keyset
+from pipeline.lake import open_lake
 from pipeline.release import Chosen, ReleaseRequest, read_corrections, run_release
 from pipeline.totals import Totals
 from transforms.fixes import Fix
@@ -88,16 +93,21 @@ def test_another_reading_of_the_input_that_takes_all_in_empties_its_quarantine(b
     assert query(lake, "operational.readings", "SELECT energy::DOUBLE FROM t") == [(0.0015,)]
 
 
-@pytest.mark.parametrize("rival", ["ingest", "release"])
+@pytest.mark.parametrize("rival", ["ingest", "release", "erase"])
 def test_a_release_beside_another_run_on_the_same_file_is_refused_and_can_be_repeated(begun, rival):
     lake, keys, file, _ = begun
 
     def meanwhile(run, digest, rows, fix, try_rows=release_module.try_rows):
         with patch.object(release_module, "try_rows", try_rows):
-            if rival == "ingest":
-                ingest(lake, [file], keys)
-            else:
-                release(lake, keys, fix=FIXES["word"])
+            match rival:
+                case "ingest":
+                    ingest(lake, [file], keys)
+                case "release":
+                    release(lake, keys, fix=FIXES["word"])
+                case "erase":
+                    with sole_committer(opened := open_lake(lake)):
+                        keyset = open_keyset(keys["keyset"], keys["kek"])
+                        add_tombstones(opened, keyset, pa.array([POINTS[1]]), day_of(0), day_of(0))
         return try_rows(run, digest, rows, fix)
 
     with patch.object(release_module, "try_rows", meanwhile), pytest.raises(MeterveilError, match="run it again"):

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from lent_lake import keep_copy, lend, verify
 from privacy_support import make_fleet, run
 
 from pipeline.context import RUNS, newest_reference
@@ -33,20 +33,14 @@ def whole(tmp_path_factory):
     half = made.readings[: len(made.readings) // 2]
     assert made.ingest(*half, buckets=2).code == 0
     assert made.ingest().code == 0
-    shutil.copytree(made.lake, made.folder / "copy")
-    return made
+    return keep_copy(made)
 
 
 @pytest.fixture
 def lake(whole):
     """That lake; what a test damages is mended after it."""
-    yield open_lake(whole.lake)
-    shutil.rmtree(whole.lake)
-    shutil.copytree(whole.folder / "copy", whole.lake)
-
-
-def verify(lake) -> Findings:
-    return verify_lake(lake, load_policy(lake.stored_policy()))
+    with lend(whole) as lake:
+        yield lake
 
 
 def found(findings: Findings) -> list[tuple[str, str]]:
