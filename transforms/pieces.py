@@ -75,7 +75,9 @@ def locate(batch: pa.RecordBatch, calendar: LocalCalendar) -> Pieces:
     day_start = calendar.start_of(day)
     step = resolution[series]
     # First reading of the series that starts on this day; a daily series has one reading a day.
-    first = np.where(daily[series], nth, np.maximum(0, -((start[series] - day_start) // step)))
+    # One outside the calendar is one piece, which is on no grid, on the nearest day.
+    behind = np.where(covered[series], np.maximum(0, -((start[series] - day_start) // step)), 0)
+    first = np.where(daily[series], nth, behind)
     since = start[series] + first * step - day_start
     slot = np.where(daily[series], 0, since // step)
     fits = np.where(daily[series], np.abs(since) <= _CLOCK_CHANGE_US, since % step == 0)

@@ -3,6 +3,7 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from series_batches import DAY, Reading, Series, local_date, make_batch, midnight, place, series
@@ -13,7 +14,8 @@ from transforms.calendar import US_PER_S, local_calendar, to_date, to_day
 from transforms.fold import fold
 from transforms.grid import ABSENT
 from transforms.pieces import locate, split_by_cell
-from transforms.series import drop_readings
+from transforms.series import build_series, drop_readings
+from transforms.validate import validate
 
 CALENDAR = local_calendar("Europe/Helsinki")
 BUCKETS = 4
@@ -131,3 +133,27 @@ def test_small_values_travel_as_32_bits_and_status_only_where_it_says_something(
         assert cell.local_date == to_day(date(2026, 6, 1))
         assert frame["energy"].type.value_type == kind
         assert ("status" in frame.schema.names) == (0 in status)
+
+
+@pytest.mark.parametrize(
+    "start", ["1970-01-01T00:00", "1977-08-16T22:31", "1979-12-31T21:45", "2081-01-01", "2199-12-31T23:45"]
+)
+@pytest.mark.parametrize("resolution", [900, 3_600, 86_400])
+def test_what_is_outside_the_calendar_is_on_no_grid(start, resolution):
+    calendar = local_calendar("Europe/Helsinki")
+    moment = int(np.datetime64(start, "us").astype(np.int64))
+    batch = build_series(
+        metering_point_id=pa.array(["A", "B"]),
+        product=pa.array(["P", "P"]),
+        start=np.array([moment, 1_774_000_800_000_000]),
+        resolution_s=np.array([resolution, 900], np.int32),
+        registered_at=np.array([moment, 1_900_000_000_000_000]),
+        row=np.array([1, 2]),
+        offsets=np.array([0, 3, 5]),
+        values=(np.arange(5), np.full(5, 5, np.int8)),
+    )
+    pieces = locate(batch, calendar)
+    assert (np.diff(pieces.offset) > 0).all()
+    valid, _, rejected = validate(batch, calendar)
+    assert valid.column("metering_point_id").to_pylist() == ["B"]
+    assert [row["reason"] for part in rejected for row in part.to_pylist()] == ["off_grid"] * 3
