@@ -5,6 +5,7 @@ that it came from; a text in its most usual form must come out.
 """
 
 import csv
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -262,7 +263,7 @@ def list_records(content: bytes) -> list[Any]:
     header = read_header(content, "")
     blocks = unpack_blocks(content, header, "", header.length, len(content), 1)
     held = BytesIO(b"".join(block.content for block in blocks))
-    schema = fastavro.parse_schema(header.schema)
+    schema = fastavro.parse_schema(json.loads(json.dumps(header.schema).replace("logicalType", "meant")))
     records = []
     while held.tell() < len(held.getbuffer()):
         records.append(fastavro.schemaless_reader(held, schema, None))

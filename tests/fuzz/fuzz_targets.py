@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import fastavro
 import pyarrow.parquet as pq
 from fuzz_contract import (
     CALENDAR,
@@ -20,6 +19,7 @@ from fuzz_contract import (
 )
 from fuzz_lines import run_datahub_csv, run_mapped_csv
 from fuzz_mutators import Change, Mutate, mutate_avro, mutate_in_place, mutate_pieces
+from fuzz_oracles import list_records
 from fuzz_structured import run_avro, run_datahub_json, run_datahub_xml, run_nem12, run_parquet
 
 import schemas
@@ -81,7 +81,7 @@ def _count_rows(content: bytes, suffix: str) -> int:
     if suffix == ".parquet":
         return int(pq.read_metadata(io.BytesIO(content)).num_rows)
     if suffix == ".avro":
-        return sum(1 for _ in fastavro.reader(io.BytesIO(content)))
+        return len(list_records(content))
     rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     return sum(1 for row in rows if row) - 1
 
