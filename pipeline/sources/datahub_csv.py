@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.datahub_words import QUALITIES
-from pipeline.sources.delimited import SPLIT_BYTES, Header, parse_header, read_head, read_lines, split_lines
+from pipeline.sources.delimited import (
+    SPLIT_BYTES,
+    Header,
+    Lines,
+    cut_split,
+    parse_header,
+    read_head,
+    read_lines,
+    split_lines,
+)
 from pipeline.sources.deliver import Columns, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
 
@@ -66,27 +75,31 @@ class DatahubCsvSource:
     def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
         """Decode the lines of a split."""
         header = _require_header(split.path)
-        # Of the words that end a line, none begins another.
-        lines = read_lines(split, header, must_end=False)
-        text = {
-            field: column
-            for name, column in zip(header.names, lines.fields, strict=True)
-            if (field := _FIELDS.get(name.lower()))
-        }
-        ids = pc.utf8_trim_whitespace(text["metering_point_id"])
-        blank = pc.is_in(ids, pa.array(["", "0"]))
-        registered_at = np.full(len(lines.row), require_registration(split.path, options))
-        columns = Columns(
-            metering_point_id=pc.if_else(blank, _find_own_point(split.path, header, options), ids),
-            product=text["product"],
-            start=parse_instant(text["start"]),
-            resolution_s=parse_resolution(text["resolution"]),
-            registered_at=pa.array(registered_at).cast(pa.timestamp("us", "UTC")),
-            energy=parse_energy(text["energy"], text["unit"], _DECIMAL_SIGN),
-            status=translate_words(text["status"], QUALITIES),
-            row=lines.row,
-        )
-        yield lines.deliver(columns, {**text, "registered_at": columns.registered_at}, lines.faults)
+        registered_at = require_registration(split.path, options)
+        own_point = _find_own_point(split.path, header, options)
+        for part in cut_split(split):
+            # Of the words that end a line, none begins another.
+            yield _deliver(read_lines(part, header, must_end=False), header, own_point, registered_at)
+
+
+def _deliver(lines: Lines, header: Header, own_point: str, registered_at: int) -> Delivery:
+    text = {
+        field: column
+        for name, column in zip(header.names, lines.fields, strict=True)
+        if (field := _FIELDS.get(name.lower()))
+    }
+    ids = pc.utf8_trim_whitespace(text["metering_point_id"])
+    columns = Columns(
+        metering_point_id=pc.if_else(pc.is_in(ids, pa.array(["", "0"])), own_point, ids),
+        product=text["product"],
+        start=parse_instant(text["start"]),
+        resolution_s=parse_resolution(text["resolution"]),
+        registered_at=pa.array(np.full(len(lines.row), registered_at)).cast(pa.timestamp("us", "UTC")),
+        energy=parse_energy(text["energy"], text["unit"], _DECIMAL_SIGN),
+        status=translate_words(text["status"], QUALITIES),
+        row=lines.row,
+    )
+    return lines.deliver(columns, {**text, "registered_at": columns.registered_at}, lines.faults)
 
 
 def _find_header(head: bytes) -> Header | None:

@@ -2,8 +2,8 @@
 
 import mmap
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,13 @@ from schemas.reasons import Reason
 
 #: Bytes that one worker reads.
 SPLIT_BYTES = 64 << 20
+#: Bytes that are decoded at a time: memory that is new for each value costs as much as decoding it.
+PART_BYTES = 8 << 20
 HEAD_BYTES = 64 << 10
 #: Bytes that can be read at once: offsets in columns have 32 bits.
 MOST_BYTES = 1 << 30
+#: Bytes in which lines are counted at a time, so that they are still in the processor's cache.
+_COUNTED = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _MARKED = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 _REPLACED = "\ufffd"
@@ -95,16 +99,31 @@ def split_lines(path: str, name: str, digest: str, header: Header, split_bytes: 
     """
     splits = []
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start, first_row = header.length, 2
-        while start < len(data):
-            stop = data.find(b"\n", min(start + split_bytes, len(data)) - 1) + 1 or len(data)
+        for start, stop, first_row in _cut(data, (header.length, len(data)), 2, split_bytes):
             if stop - start > MOST_BYTES:
                 problem = f"more than {MOST_BYTES >> 30} GiB of it would have to be read at once"
                 raise BadFileError(problem, where=path, remedy="cut it at a line, into several files")
             splits.append(Split(path, name, digest, start, stop, first_row))
-            first_row += data[start:stop].count(b"\n")
-            start = stop
     return splits
+
+
+def cut_split(split: Split) -> Sequence[Split]:
+    """Cut a split at line ends into the parts that are decoded one after the other, each in the memory of the last."""
+    with Path(split.path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return [
+            replace(split, start=start, stop=stop, first_row=first_row)
+            for start, stop, first_row in _cut(data, (split.start, split.stop), split.first_row, PART_BYTES)
+        ]
+
+
+def _cut(data: mmap.mmap, span: tuple[int, int], first_row: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a span at line ends: where each part starts and stops, and the number of its first line."""
+    start, end = span
+    while start < end:
+        stop = data.find(b"\n", min(start + part_bytes, end) - 1, end) + 1 or end
+        yield start, stop, first_row
+        first_row += sum(data[at : min(at + _COUNTED, stop)].count(b"\n") for at in range(start, stop, _COUNTED))
+        start = stop
 
 
 def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
@@ -145,6 +164,8 @@ def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
     filled = np.zeros(len(row), dtype=bool)
     for field in fields:
         filled |= pc.greater(pc.binary_length(field), 0).to_numpy(zero_copy_only=False)
+        if filled.all():  # mostly so with the first
+            break
     if not filled.all():
         fields, row = [field.filter(pa.array(filled)) for field in fields], row[filled]
     faults = {} if clean else {Reason.UNREADABLE_ROW: _find_replaced(fields)}
@@ -194,7 +215,7 @@ def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.i
         return "skip"
 
     names = [str(index) for index in range(len(header.names))]
-    if not content.strip():
+    if not content or content.isspace():
         # The parser takes nothing but line ends for an empty file.
         return [pa.array([""] * (content.count(b"\n") or 1))] * len(names), np.zeros(0, dtype=np.int64)
     table = pv.read_csv(

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.sources.base import Delivery, ReadOptions, Split
-from pipeline.sources.delimited import SPLIT_BYTES, Header, Lines, parse_header, read_head, read_lines, split_lines
+from pipeline.sources.delimited import (
+    SPLIT_BYTES,
+    Header,
+    Lines,
+    cut_split,
+    parse_header,
+    read_head,
+    read_lines,
+    split_lines,
+)
 from pipeline.sources.deliver import Columns, Mask, translate_words
 from pipeline.sources.fields import UNITS, parse_energy, parse_instant, parse_local, parse_resolution
 from pipeline.sources.local_time import resolve_local
@@ -64,20 +73,23 @@ class MappedCsvSource:
         mapping = _require_mapping(options)
         header = _require_header(path, mapping)
         mapping.find_registration(path, options)
-        whole = mapping.time_zone is not None or mapping.register is not None
-        return split_lines(path, self.name, digest, header, sys.maxsize if whole else split_bytes)
+        return split_lines(path, self.name, digest, header, sys.maxsize if _needs_order(mapping) else split_bytes)
 
     def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
         """Decode the lines of a split."""
         mapping = _require_mapping(options)
         header = _require_header(split.path, mapping)
-        lines = read_lines(split, header, must_end=True)
-        text = {field: lines.fields[header.names.index(name)] for field, name in mapping.columns.items()}
         registered_at = mapping.find_registration(split.path, options)
-        if mapping.register is None:
-            yield _deliver(lines, text, mapping, registered_at)
-        else:
-            yield _deliver_registers(lines, text, mapping, registered_at)
+        for part in [split] if _needs_order(mapping) else cut_split(split):
+            lines = read_lines(part, header, must_end=True)
+            text = {field: lines.fields[header.names.index(name)] for field, name in mapping.columns.items()}
+            deliver = _deliver if mapping.register is None else _deliver_registers
+            yield deliver(lines, text, mapping, registered_at)
+
+
+def _needs_order(mapping: Mapping) -> bool:
+    """Tell whether a line is read by those before it: a repeated local hour, or a register."""
+    return mapping.time_zone is not None or mapping.register is not None
 
 
 def _deliver(lines: Lines, text: dict[str, pa.Array], mapping: Mapping, registered_at: int | None) -> Delivery:

@@ -68,7 +68,7 @@ def test_units(tmp_path):
     assert energies(write(tmp_path / "f.csv", *rows)) == ([1_500, 1_500_000, 123_456_789], [(5, "bad_energy")])
 
 
-def test_every_fault_ends_in_quarantine_with_its_line(tmp_path):
+def test_every_fault_ends_in_quarantine_with_its_line(tmp_path, monkeypatch):
     rows = [
         line(0),
         "junk",
@@ -114,6 +114,10 @@ def test_every_fault_ends_in_quarantine_with_its_line(tmp_path):
     ]
     whole = read_file(path, OPTIONS)
     parts = read_in_parts(path, OPTIONS, split_bytes=100)
+    assert whole[0] == parts[0]
+    assert sorted(whole[1], key=lambda row: row["row"]) == sorted(parts[1], key=lambda row: row["row"])
+    monkeypatch.setattr("pipeline.sources.delimited.PART_BYTES", 100)
+    parts = read_file(path, OPTIONS)
     assert whole[0] == parts[0]
     assert sorted(whole[1], key=lambda row: row["row"]) == sorted(parts[1], key=lambda row: row["row"])
 
