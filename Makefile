@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz test-cluster faults-cluster flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-startup bench-flink constraints clean
+.PHONY: help setup demo test faults fuzz test-cluster faults-cluster flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -123,6 +123,12 @@ bench-years: .venv/benched ## a year of weekly runs: whether the last is slower 
 bench-feeds: .venv/benched ## a reference snapshot of 4 M customers with every register (5 minutes, 10 GB of disk)
 	$(BIN)/python -m benchmarks.feeds
 
+build/readers: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --target $@ lxml nemreader
+
+bench-sources: setup build/readers ## every format beside the obvious way to read it; SOURCES=--large for a message of 1 GB
+	$(BIN)/python -m benchmarks.sources --packages build/readers $(SOURCES)
+
 bench-startup: setup ## what a command takes before it works: help, a query, a tiny ingestion
 	$(BIN)/python -m benchmarks.startup
 
@@ -131,7 +137,7 @@ bench-flink: .venv/benched .venv/flink ## 20 M readings on a Flink cluster of th
 
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,fuzz,lint,flink]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,bench-sources,fuzz,lint,flink]'
 	{ grep '^#' constraints.txt; build/newest/bin/pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
