@@ -94,7 +94,7 @@ class Engine:
 
 
 def run_pipeline(pipeline: beam.Pipeline) -> None:
-    """Run a pipeline to its end; a job elsewhere is cancelled if this process is interrupted.
+    """Run a pipeline to its end; a job service is asked to cancel it if this process is interrupted.
 
     Raises:
         MeterveilError: it failed, in the words of the step that did if there are any.
