@@ -52,7 +52,8 @@ def test_an_analyst_sees_readings_and_nobody(retailer):
     assert len(rows(done)) == rows(ask(retailer.lake, "SELECT count(*) AS n FROM analytics.readings"))[0]["n"] > 5000
     assert Tokens(retailer.words()).find(done.out) is None
     daily = ask(retailer.lake, "SELECT * FROM analytics.daily")
-    assert {len(row["postal_area"]) for row in rows(daily)} == {3}
+    # Of so few sites an area is cut until enough share what is told of them, or left out.
+    assert {len(row["postal_area"] or "") for row in rows(daily)} <= {0, 1, 2, 3}
     assert Tokens(retailer.words()).find(daily.out) is None
 
 

@@ -46,7 +46,7 @@ def tried(tmp_path, fleet_run, monkeypatch) -> Tried:
 
 def state_of(lake: Path) -> dict[str, Any]:
     opened = open_lake(lake)
-    return {name: (opened.table(name).current_snapshot().snapshot_id, paths_of(lake, name)) for name in DATA_TABLES}
+    return {name: (opened.state(name).snapshot_id, paths_of(lake, name)) for name in DATA_TABLES}
 
 
 def breaches(lake: Path) -> list[str]:

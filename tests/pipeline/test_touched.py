@@ -12,6 +12,7 @@ from history_oracle import (
     Contract,
     Reading,
     Reference,
+    Told,
     assert_as_the_rules_say,
     day_of,
     deliver,
@@ -58,7 +59,8 @@ class World:
         return ingest(self.folder / lake, files, self.keys, buckets=BUCKETS, **given, **options)
 
     def assert_right(self, lake: str, reference: Reference) -> None:
-        assert_as_the_rules_say(self.folder / lake, [reading for part in self.delivered for reading in part], reference)
+        taken = [reading for part in self.delivered for reading in part]
+        assert_as_the_rules_say(self.folder / lake, Told(taken, reference=reference))
         opened = open_lake(self.folder / lake)
         assert verify_lake(opened, load_policy(opened.stored_policy())).violations == 0
 
