@@ -29,6 +29,7 @@ from pipeline.table_state import is_cell_dataset
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
 from pipeline.whole_rows import write_rows
+from pipeline.withheld import delete_outlived, list_outlived
 from transforms.calendar import to_date
 from transforms.limits import Limits
 from transforms.plan import Dataset, Plan
@@ -148,6 +149,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
             ),
         )
         record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)
+        delete_outlived(run)
         # Not before: a step that is tried again begins with the same files.
         for file in set(written).difference(outcome.written):
             Path(file.path).unlink(missing_ok=True)
@@ -232,8 +234,11 @@ def _list_changes(run: OpenRun, written: Sequence[DataFile], outcome: RunOutcome
         if dataset.name in (run.context.remade or ()):
             gone = set()  # it begins empty
         removed = tuple(current[label].path for label in sorted(gone & current.keys()))
-        if added or removed:
-            changes.append(TableChange(dataset.name, added, removed))
+        expired: tuple[int, ...] = ()
+        if dataset.name not in (run.context.remade or ()):
+            expired = list_outlived(run.lake, dataset, run.context.run_id, replaced=bool(added or removed))
+        if added or removed or expired:
+            changes.append(TableChange(dataset.name, added, removed, expired))
     return tuple(changes)
 
 

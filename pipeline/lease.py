@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,10 +15,12 @@ from pathlib import Path
 from pipeline.context import mark_of, reference_folder, staging_folder
 from pipeline.errors import MeterveilError
 from pipeline.files import list_drafts, replace_file
-from pipeline.journal import sole_committer
+from pipeline.journal import list_unfinished, sole_committer
+from pipeline.labels import mark_in
 from pipeline.lake import Lake
 from pipeline.machine import tell_machine, tell_start
 from pipeline.resume import interrupted_run
+from pipeline.table_state import TableState
 
 _HEARTBEAT_S = 10.0
 #: How long a run on another machine may be silent before it is taken for dead.
@@ -120,10 +122,17 @@ def list_dead(lake: Lake) -> list[Path]:
     return sorted(path for path in (*_paths(lake), *staged) if path.stem not in spared)
 
 
-def begin_of_live(lake: Lake, now: datetime) -> datetime:
-    """Tell when the first of the runs that are at work began; a given time where none began earlier."""
+def list_busy(lake: Lake) -> set[str]:
+    """List the marks of those whose files nobody else deletes: at work, half committed, or to be gone on with."""
+    return {mark_of(run_id) for run_id in (*list_live(lake), *list_unfinished(lake), interrupted_run(lake))}
+
+
+def begin_of_live(lake: Lake, now: datetime, apart: str = "") -> datetime:
+    """Tell when the first of the runs at work began, apart from one; a given time where none began earlier."""
     begins = [now]
     for path in _paths(lake):
+        if path.stem == apart:
+            continue
         with suppress(FileNotFoundError):  # it has just ended
             if is_live(path):
                 begins.append(datetime.fromisoformat(json.loads(path.read_bytes())["started_at"]))
@@ -168,6 +177,21 @@ def clean_up(lake: Lake, run_ids: Collection[str]) -> None:
     for run_id in run_ids:
         _delete_folder(staging_folder(lake, run_id))
         _path(lake, run_id).unlink(missing_ok=True)
+
+
+def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Container[str]) -> list[Path]:
+    """Find the files in a table's folders that none of its kept snapshots needs and none of the busy has written.
+
+    Args:
+        lake: the lake.
+        state: the table.
+        kept: ids of snapshots.
+        busy: marks (``list_busy``).
+    """
+    needed = state.needed_paths(kept)
+    data = {path for path in lake.marked_data_paths(state.name, "") - needed if mark_in(path) not in busy}
+    metadata = {str(path) for path in Path(state.location, "metadata").glob("*")} - needed
+    return sorted(Path(path) for path in data | metadata)
 
 
 def find_drafts(lake: Lake) -> list[Path]:

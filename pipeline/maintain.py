@@ -6,10 +6,9 @@ dies half-way leaves files that nothing refers to, which are the next one's to d
 """
 
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 from pipeline.access import current_user
@@ -17,10 +16,19 @@ from pipeline.audit import AuditEntry, record_event
 from pipeline.context import RUNS, begin_of_run, mark_of, name_run, read_last_commit, reference_folder
 from pipeline.digests import find_superseded
 from pipeline.horizons import advance_horizons, read_horizons
-from pipeline.journal import Journal, TableChange, commit_journal, list_unfinished, sole_committer
+from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
 from pipeline.labels import last_day_in, mark_in
 from pipeline.lake import Lake
-from pipeline.lease import begin_of_live, clean_up_dead, find_drafts, leased, list_dead, list_live
+from pipeline.lease import (
+    begin_of_live,
+    clean_up_dead,
+    find_drafts,
+    find_strays,
+    leased,
+    list_busy,
+    list_dead,
+    list_live,
+)
 from pipeline.night import local_day
 from pipeline.resume import forget_abandoned, interrupted_run
 from pipeline.table_state import TableState, is_cell_dataset
@@ -29,7 +37,6 @@ from transforms.plan import Dataset, Plan
 
 #: How long a state of the lake can be asked for, unless the user says otherwise.
 KEEP_DAYS = 30
-_SECOND = 1000
 _DEAD = "left by runs that died"
 
 
@@ -159,24 +166,19 @@ def maintain(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS, now: datetime |
 
 
 def _plan_changes(lake: Lake, plan: Plan, keep_days: int, now: datetime) -> _Changes:
-    oldest = begin_of_live(lake, now - timedelta(days=keep_days))
+    begun = begin_of_live(lake, now)
+    oldest = min(begun, now - timedelta(days=keep_days))
     horizons = _advance(lake, plan, now)
     changes, kept = [], {}
     for name in lake.table_names():
         state = lake.state(name)
-        kept[name] = _kept_snapshots(state, oldest)
+        withholds = name in plan.datasets and plan.datasets[name].withholds
+        kept[name] = state.list_since(begun if withholds else oldest)
         expired = tuple(one["snapshot-id"] for one in state.snapshots if one["snapshot-id"] not in kept[name])
         removed = _find_dropped(lake, plan.datasets[name], state, horizons) if name in plan.datasets else ()
         if expired or removed:
             changes.append(TableChange(name, (), tuple(removed), expired))
     return _Changes(horizons, tuple(changes), kept)
-
-
-def _kept_snapshots(state: TableState, oldest: datetime) -> set[int]:
-    """Find the current snapshot, and those that were the current one at a time or later."""
-    since = oldest.timestamp() * _SECOND
-    kept = {entry["snapshot-id"] for entry, after in pairwise(state.log) if after["timestamp-ms"] > since}
-    return kept if state.snapshot_id is None else kept | {state.snapshot_id}
 
 
 def _advance(lake: Lake, plan: Plan, now: datetime) -> dict[str, int]:
@@ -214,10 +216,9 @@ def _days_of_runs(lake: Lake) -> dict[str, int]:
 
 def _find_remains(lake: Lake, kept: Mapping[str, set[int]]) -> _Remains:
     """Find what nothing needs but snapshots that are not among the kept ones."""
-    live = list_live(lake)
-    busy = {mark_of(run_id) for run_id in (*live, *list_unfinished(lake), interrupted_run(lake))}
+    live, busy = list_live(lake), list_busy(lake)
     states = {name: lake.state(name) for name in lake.table_names()}
-    files = [path for name, state in states.items() for path in _find_strays(lake, state, kept[name], busy)]
+    files = [path for name, state in states.items() for path in find_strays(lake, state, kept[name], busy)]
     if not interrupted_run(lake):  # tables that no policy has any more, or that an abandoned rebuild was to make
         for name in set(lake.folder_names()) - states.keys():
             files += (path for path in lake.table_folder(name).rglob("*") if path.is_file())
@@ -226,14 +227,6 @@ def _find_remains(lake: Lake, kept: Mapping[str, set[int]]) -> _Remains:
     references = [] if len(live) > 1 or RUNS not in states else _find_references(lake, states[RUNS], kept[RUNS])
     digests = find_superseded(lake, gone={str(path) for path in files})
     return _Remains(tuple(files), tuple(references), tuple(digests))
-
-
-def _find_strays(lake: Lake, state: TableState, kept: set[int], busy: Container[str]) -> list[Path]:
-    """Find the files in a table's folders that none of its kept snapshots needs and no run at work has written."""
-    needed = state.needed_paths(kept)
-    data = {path for path in lake.marked_data_paths(state.name, "") - needed if mark_in(path) not in busy}
-    metadata = {str(path) for path in Path(state.location, "metadata").glob("*")} - needed
-    return sorted(Path(path) for path in data | metadata)
 
 
 def _find_references(lake: Lake, runs: TableState, kept: set[int]) -> list[Path]:

@@ -33,9 +33,6 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 #: Errors whose text repeats the query at most; the text of others may hold a value of a row.
 _PLAIN_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
-#: Whom a dataset must not show today it must not show as of an earlier day, either.
-_WITHHELD_BY = {"information_restriction", "marketable"}
-
 _MISSING_TABLE = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 
 _SQL_TYPES: dict[pa.DataType, str] = {
@@ -158,7 +155,7 @@ def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[s
 
 def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetime) -> dict[str, list[str]]:
     for name, dataset in datasets.items():
-        if _WITHHELD_BY & dataset.where.keys():
+        if dataset.withholds:
             raise MeterveilError(
                 "shows only whom it may show today", where=name, remedy="leave out --as-of for this table"
             )

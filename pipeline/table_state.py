@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Container, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from transforms.plan import Dataset
 
 _DELETED = 2
 _DATA = 0
+_SECOND_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,12 @@ class TableState:
         """The current snapshot; None before the first one."""
         snapshot = self.metadata.get("current-snapshot-id")
         return None if snapshot in {None, -1} else int(snapshot)
+
+    def list_since(self, time: datetime) -> set[int]:
+        """List the current snapshot, and those that were the current one at a time or later, by id."""
+        since = time.timestamp() * _SECOND_MS
+        ids = {int(entry["snapshot-id"]) for entry, after in pairwise(self.log) if after["timestamp-ms"] > since}
+        return ids if self.snapshot_id is None else ids | {self.snapshot_id}
 
     def summary(self, snapshot_id: int | None = None) -> dict[str, str]:
         """Say what a snapshot, the current one if none is named, says of itself; empty where there is none."""

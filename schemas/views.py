@@ -303,6 +303,9 @@ VIEWS: dict[str, dict[str, Field]] = {
     "runs": RUNS,
 }
 
+#: Fields of views by which a dataset leaves out people who may not be shown in it.
+WITHHELD_BY = frozenset({"information_restriction", "marketable"})
+
 #: How the files of a view are laid out: per cell, per bucket of an entity, per
 #: month and bucket, per local date of a published sum, per input file, or as a log.
 VIEW_KINDS = {

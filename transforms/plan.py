@@ -7,6 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from schemas.views import VIEWS, WITHHELD_BY
 from transforms.limits import NO_LIMITS, Limits
 
 Zone = Literal["operational", "analytics"]
@@ -146,6 +147,12 @@ class Dataset:
     columns: tuple[Column, ...]
     anonymity: Anonymity | None = None
     disclosure: Disclosure | None = None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether it leaves out people who may not be shown, so that nobody may ask for its earlier states."""
+        # Of who may not be reached, the view of marketing has nothing to show, whatever its datasets select.
+        return not WITHHELD_BY.isdisjoint(self.where) or "marketable" in VIEWS[self.view]
 
 
 @dataclass(frozen=True, slots=True)

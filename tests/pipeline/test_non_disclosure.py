@@ -1,0 +1,147 @@
+"""People whose details may not be disclosed: where they were shown before is empty of them, on the disk and in history."""
+
+import os
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from whole_job import ingest, make_keys
+
+from pipeline.access import User
+from pipeline.errors import MeterveilError
+from pipeline.fleet.generate import generate_fleet
+from pipeline.fleet.options import FleetOptions
+from pipeline.lake import Lake, open_lake
+from pipeline.leaks import Tokens, find_leaks
+from pipeline.lease import leased
+from pipeline.policy_file import DEFAULT_POLICY, load_policy
+from pipeline.query import run_query
+from pipeline.verify import verify_lake
+from transforms.customers import join_address
+
+PLAN = load_policy(DEFAULT_POLICY)
+WITHHOLDING = sorted(name for name, dataset in PLAN.datasets.items() if dataset.withholds)
+#: Customers, and how many of them are planted.
+SIZE, PLANTED = (50_000, 100) if os.environ.get("METERVEIL_TEST_LARGE") else (1_200, 12)
+FEEDS = frozenset({"population_register", "marketing_ban", "consent"})
+#: In whatever groups the policy has grants for.
+EVERYBODY = User("anna", frozenset(name.removeprefix("@") for name in PLAN.grants if name.startswith("@")))
+
+
+class World:
+    """A lake of some customers, its reference, and what is planted in it."""
+
+    def __init__(self, folder: Path) -> None:
+        start = datetime.now(UTC).date() - timedelta(days=3)
+        generate_fleet(FleetOptions(points=SIZE, days=1, start=start, format="parquet", feeds=FEEDS), folder)
+        self.folder, self.path, self.keys = folder, folder / "lake", make_keys(folder)
+        readings = sorted((folder / "readings").iterdir())
+        self.first = ingest(self.path, readings, self.keys, reference=folder / "reference", buckets=4)
+
+    @property
+    def lake(self) -> Lake:
+        return open_lake(self.path)
+
+    def read(self, feed: str) -> pa.Table:
+        return pq.read_table(self.folder / "reference" / f"{feed}.parquet")
+
+    def say(self, codes: list[str], *, restricted: bool) -> None:
+        """Let the population register say of some people that they are restricted, or are no longer."""
+        known = self.read("population_register")
+        said = [
+            {"source": "DVV", "received_at": datetime.now(UTC), "identity_code": code, "information_restriction": restricted}
+            for code in codes
+        ]  # fmt: skip
+        rows = pa.concat_tables([known, pa.Table.from_pylist(said, schema=known.schema)])
+        pq.write_table(rows, self.folder / "reference" / "population_register.parquet")
+
+    def ingest(self) -> str:
+        """Ingest the reference as it is now; the id of the run."""
+        return ingest(self.path, [], self.keys, reference=self.folder / "reference")["run_id"]
+
+    def where(self, tokens: Tokens) -> set[str]:
+        """Decode everything in the folder of every table, current or not; the tables with a token somewhere."""
+        return {name for name in self.lake.table_names() if find_leaks(self.lake.table_folder(name), tokens)}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def planted(world) -> tuple[list[str], Tokens]:
+    """Identity codes of people whom everybody may see, and what tells them and their homes apart from all others."""
+    customers, sites, contracts = world.read("customers"), world.read("sites"), world.read("contracts")
+    shown = pq.read_table([file.path for file in world.lake.state("operational.marketing").files()])
+    seen = pc.is_in(customers["customer_id"], shown["customer_id"].combine_chunks())
+    chosen = customers.filter(pc.and_(seen, customers["identity_code"].is_valid()))[:PLANTED]
+    assert chosen.num_rows == PLANTED
+    words: Counter[str] = Counter()
+    everybody: Counter[str] = Counter()
+    home = sites.append_column("address", join_address(sites["street_address"], sites["postal_code"], sites["city"]))
+    for people, count in ((chosen, words), (customers, everybody)):
+        address = join_address(people["street_address"], people["postal_code"], people["city"])
+        places = contracts.filter(pc.is_in(contracts["customer_id"], people["customer_id"].combine_chunks()))
+        # Who lived there before, or does after, is shown with that place: the place of one tenant alone is a token.
+        at = home["address"].take(pc.index_in(places["metering_point_id"], home["metering_point_id"].combine_chunks()))
+        for values in (people["name"], people["phone"], address, at):
+            count.update(value for value in values.to_pylist() if value)
+    own = [word for word, times in words.items() if times == everybody[word]]
+    assert len(own) > 2 * PLANTED
+    return chosen["identity_code"].to_pylist(), Tokens(own)
+
+
+def assert_sound(world: World) -> None:
+    assert [place for check in verify_lake(world.lake, PLAN) for place in check.places] == []
+
+
+def test_a_restriction_empties_every_table_and_its_history_and_its_end_brings_them_back(world, planted):
+    codes, tokens = planted
+    personal = {"operational.customer_service", "operational.collections", "operational.marketing"}
+    assert personal | {"operational.field_work"} <= world.where(tokens)
+    world.say([], restricted=True)
+    world.say(codes[:1], restricted=False)
+    second = world.ingest()  # a state more, in which all of them still are
+    assert personal <= world.where(tokens)
+
+    world.say(codes, restricted=True)
+    third = world.ingest()
+    assert world.where(tokens) == set()
+    assert all(len(world.lake.state(name).snapshots) == 1 for name in WITHHOLDING)
+    assert_sound(world)
+    for as_of in (world.first["run_id"], second, third):
+        for name, dataset in PLAN.datasets.items():
+            for role in dataset.audience & PLAN.roles.keys():
+                purpose = min(dataset.purposes)
+                sql = f"SELECT * FROM {name}"
+                if dataset.withholds:
+                    with pytest.raises(MeterveilError, match="shows only whom it may show today"):
+                        run_query(world.lake, PLAN, role, purpose, sql, EVERYBODY, as_of)
+                else:
+                    rows = run_query(world.lake, PLAN, role, purpose, sql, EVERYBODY, as_of)
+                    assert not tokens.find(str(rows.slice(0, 50_000).to_pydict()).encode())
+
+    world.say(codes, restricted=False)
+    world.ingest()
+    assert personal | {"operational.field_work"} <= world.where(tokens)
+
+
+def test_a_state_that_another_run_builds_on_goes_with_the_next_commit(world, planted):
+    codes, tokens = planted
+    world.say(codes, restricted=False)
+    world.ingest()
+    with leased(world.lake, "20260330T040000Z-0123abcd", "ingest", in_process=True):
+        base = {name: world.lake.state(name).snapshot_id for name in WITHHOLDING}
+        world.say(codes, restricted=True)
+        world.ingest()
+        for name in WITHHOLDING:
+            assert world.lake.state(name).files(base[name])
+    world.say(codes[:1], restricted=True)
+    world.ingest()
+    assert world.where(tokens) == set()
+    assert_sound(world)
