@@ -8,6 +8,7 @@ import pyarrow as pa
 from pipeline.context import OpenRun, begin_of_run
 from pipeline.night import local_day
 from pipeline.parquet import DataFile, write_data_file
+from pipeline.reference import Snapshot
 from pipeline.touched import list_changed_buckets
 from schemas.features import BAN_CHANNELS
 from schemas.views import VIEW_KINDS, VIEWS
@@ -15,6 +16,7 @@ from transforms.accounts import sum_accounts
 from transforms.calendar import to_date
 from transforms.derive import derive
 from transforms.marketing import select_marketable
+from transforms.plan import Plan
 from transforms.rows import Rows
 
 #: An entity is not of a day: its pseudonyms have the epoch of no date.
@@ -40,8 +42,13 @@ def list_stale_buckets(run: OpenRun) -> list[int]:
 def bans_are_current(run: OpenRun) -> bool:
     """Tell whether the register of bans is young enough, for every channel, on the day when the run began."""
     today = to_date(local_day(begin_of_run(run.context.run_id), run.lake.settings.time_zone))
-    versions = run.reference.registers().get(_BANS, {}).get("versions", {})
-    oldest = today - timedelta(days=run.plan.ban_list_days)
+    return bans_are_current_on(run.reference, run.plan, today)
+
+
+def bans_are_current_on(reference: Snapshot, plan: Plan, today: date) -> bool:
+    """Tell whether the register of bans in a reference is young enough, for every channel, on a day."""
+    versions = reference.registers().get(_BANS, {}).get("versions", {})
+    oldest = today - timedelta(days=plan.ban_list_days)
     return all(channel in versions and date.fromisoformat(versions[channel]) >= oldest for channel in BAN_CHANNELS)
 
 
@@ -68,11 +75,16 @@ def _view(run: OpenRun, view: str, bucket: int) -> dict[str, pa.ChunkedArray]:
             facts = (reference.facts(register, bucket) for register in ("payment", "credit_register"))
             rows = sum_accounts(customers, *facts)
         case "marketing":
-            named = {name: reference.facts(name, bucket) for name in ("consent", _BANS, "campaign", "payment")}
-            rows = select_marketable(customers, named, run.plan.target_groups, bans_current=bans_are_current(run))
+            rows = view_marketing(reference, run.plan, bucket, bans_current=bans_are_current(run))
         case _:
             rows = customers
     return {name: rows[name] for name in VIEWS[view]}
+
+
+def view_marketing(reference: Snapshot, plan: Plan, bucket: int, *, bans_current: bool) -> pa.Table:
+    """Make the view ``marketing`` of a bucket of customers, in their order."""
+    named = {name: reference.facts(name, bucket) for name in ("consent", _BANS, "campaign", "payment")}
+    return select_marketable(reference.customers(bucket), named, plan.target_groups, bans_current=bans_current)
 
 
 def _as_array(column: pa.ChunkedArray) -> pa.Array:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import EPILOG, Parser, add_json, print_rows
+from pipeline.commands.shared import EPILOG, Parser, add_json, open_lake_and_plan, print_rows
 from pipeline.errors import MeterveilError
 from schemas.legal import LANGUAGES
 
@@ -38,6 +38,17 @@ def describe(commands: Any) -> None:
         document.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
         document.add_argument("--policy", type=Path, help="policy file (default: the one that comes with meterveil)")
         document.set_defaults(run=_write_document, parser=document, document=name)
+    groups = actions.add_parser(
+        "groups",
+        help="shares of target groups by postal code, of a lake",
+        description="Shows how many of those whom marketing may reach are in each target group, by area, so that a "
+        "rule which singles out a neighbourhood is seen. Too few members, or too few others, are not told.",
+        epilog=EPILOG,
+    )
+    groups.add_argument("--lake", type=Path, required=True, help="the lake")
+    groups.add_argument("--minimum", type=int, default=15, help="fewest people that are told (15)")
+    add_json(groups)
+    groups.set_defaults(run=_show_groups, parser=groups)
     diff = actions.add_parser("diff", help="who gains and who loses what by another policy")
     diff.add_argument("old", type=Path, metavar="OLD", help="policy file")
     diff.add_argument("new", type=Path, metavar="NEW", help="policy file")
@@ -141,6 +152,19 @@ def _write_document(arguments: argparse.Namespace) -> None:
         print(text, end="")
     else:
         arguments.out.write_text(text, encoding="utf-8")
+
+
+def _show_groups(arguments: argparse.Namespace) -> None:
+    from pipeline.group_shares import tell_group_shares
+
+    if arguments.minimum < 2:
+        arguments.parser.error("--minimum: at least 2, since one is a person")
+    lake, plan = open_lake_and_plan(arguments)
+    rows = tell_group_shares(lake, plan, arguments.minimum).to_pylist()
+    if rows or arguments.json:
+        print_rows(rows, as_json=arguments.json)
+    else:
+        print("nobody is in a target group: the policy has none, or marketing may reach nobody")
 
 
 def _diff(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """What every role and recipient is given, looked at on the files that were written: nothing that is not granted."""
 
+import json
 import shutil
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from privacy_support import run
 from whole_job import ingest, make_keys, paths_of, rows_of
 
 from pipeline import entities
@@ -169,6 +172,24 @@ def test_field_work_has_places_and_no_people(company):
     assert shown.num_rows > 1000
     assert shown["site_address"].null_count < shown.num_rows / 2
     assert set(shown["heating"].to_pylist()) > {"electric"}
+
+
+def test_group_shares_are_those_of_the_marketing_table_and_few_are_not_told(company):
+    done = run("policy", "groups", "--lake", company.lake, "--minimum", "5", "--json")
+    assert done.code == 0
+    shares = json.loads(done.out)
+    marketed = Counter(rows_of(company.lake, "operational.marketing")["target_group"].to_pylist())
+    whole = {row["target_group"]: row for row in shares if row["level"] == "all"}
+    assert whole.keys() == PLAN.target_groups.keys()
+    for name, row in whole.items():
+        enough = min(marketed[name], marketed.total() - marketed[name]) >= 5
+        assert (row["members"], row["people"]) == ((marketed[name], marketed.total()) if enough else (None, None))
+    assert any(row["suppressed"] for row in shares)
+    assert any(row["members"] for row in shares if row["level"] != "all")
+    assert all(row["members"] >= 5 for row in shares if row["suppressed"] is None)
+    assert json.loads((company.lake / "operational" / "audit.jsonl").read_text().splitlines()[-1])["command"] == (
+        "policy groups"
+    )
 
 
 @pytest.fixture

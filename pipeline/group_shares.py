@@ -1,0 +1,61 @@
+"""Shares of target groups in a lake, by area: of those whom marketing may reach today, by the lake's own reference."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.access import current_user
+from pipeline.audit import AuditEntry, record_event
+from pipeline.context import newest_reference
+from pipeline.entities import bans_are_current_on, view_marketing
+from pipeline.lake import Lake
+from pipeline.night import local_day
+from pipeline.reference import Snapshot
+from transforms.calendar import to_date
+from transforms.customers import take_customers
+from transforms.group_shares import share_groups
+from transforms.plan import Disclosure, Plan
+
+_PLACES = ("municipality", "postal_code")
+_PEOPLE = pa.schema([(name, pa.string()) for name in (*_PLACES, "target_group")])
+
+
+def tell_group_shares(lake: Lake, plan: Plan, minimum: int) -> pa.Table:
+    """Work out the shares; leaves a line in the audit log.
+
+    Args:
+        lake: the lake; its operational zone must be in reach.
+        plan: its policy.
+        minimum: how few are not told.
+
+    Returns:
+        Rows of ``transforms.group_shares.SHARES_SCHEMA``. Somebody with several sites counts where the first one is.
+    """
+    reference = newest_reference(lake)
+    now = datetime.now(UTC)
+    current = bans_are_current_on(reference, plan, to_date(local_day(now, lake.settings.time_zone)))
+    buckets = range(reference.bucket_count)
+    points = [reference.points(bucket).select(["metering_point_id", *_PLACES]) for bucket in buckets]
+    people = [_list_people(reference, plan, bucket, bans_current=current) for bucket in buckets]
+    placed = _place(people, points) if people else _PEOPLE.empty_table()
+    # A person counts as one: no share of a sum says more of them than their count.
+    shares = share_groups(placed, list(plan.target_groups), Disclosure(minimum, dominance=1.0))
+    details = {"rows": shares.num_rows, "suppressed": shares.num_rows - shares["suppressed"].null_count}
+    record_event(lake, AuditEntry(now, current_user().name, "policy groups", "done", details=details))
+    return shares
+
+
+def _list_people(reference: Snapshot, plan: Plan, bucket: int, *, bans_current: bool) -> pa.Table:
+    """List point and target group of the customers of a bucket whom marketing may reach."""
+    view = view_marketing(reference, plan, bucket, bans_current=bans_current)
+    points = take_customers(reference.customers(bucket))["metering_point_id"]
+    people = pa.table({"metering_point_id": points, "target_group": view["target_group"]})
+    return people.filter(view["marketable"])
+
+
+def _place(people: list[pa.Table], points: list[pa.Table]) -> pa.Table:
+    """Say where people have their site."""
+    who, places = pa.concat_tables(people), pa.concat_tables(points)
+    at = pc.index_in(who["metering_point_id"], places["metering_point_id"])
+    return pa.table([*(places[name].take(at) for name in _PLACES), who["target_group"]], schema=_PEOPLE)
