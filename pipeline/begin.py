@@ -127,6 +127,18 @@ def begin_run(
             yield context
 
 
+def own_policy(lake: Lake) -> Path:
+    """Find the policy that a lake's tables were made by.
+
+    Raises:
+        MeterveilError: no run has committed yet.
+    """
+    policy = lake.stored_policy()
+    if policy is None:
+        raise MeterveilError("nothing was ingested yet", where=str(lake.root), remedy="ingest first")
+    return policy
+
+
 def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
     """Read a run's record back from ``operational.runs``.
 

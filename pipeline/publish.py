@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.pvalue import AsList
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline.begin import RunRequest, begin_run, read_run_record
+from pipeline.begin import RunRequest, begin_run, own_policy, read_run_record
 from pipeline.cells import READINGS, cell_of, find_points, read_grids
 from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import OpenRun, RunContext, begin_of_run, open_run
-from pipeline.errors import MeterveilError
 from pipeline.labels import first_day_in, label_of_day, label_of_month, month_in
 from pipeline.lake import open_lake
 from pipeline.night import day_number, local_day
@@ -31,6 +29,7 @@ from pipeline.overlap import OverlappedDoFn, OverlappedGroupsDoFn
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.policy_file import load_policy
 from pipeline.progress import PROGRESS
+from pipeline.runners import Engine, run_pipeline
 from transforms.area_sums import merge_areas, protect_areas, sum_areas
 from transforms.buckets import bucket_of
 from transforms.calendar import to_date
@@ -91,9 +90,7 @@ def run_publish(request: PublishRequest) -> dict[str, Any] | None:
         MeterveilError: whatever went wrong, in one line; nothing was committed.
     """
     lake = open_lake(request.lake)
-    policy = lake.stored_policy()
-    if policy is None:
-        raise MeterveilError("nothing was ingested yet", where=str(lake.root), remedy="ingest first")
+    policy = own_policy(lake)
     plan = load_policy(policy)
     now = datetime.now(UTC)
     with begin_run(lake, policy, plan, request.run, "publish", now) as context:
@@ -101,9 +98,9 @@ def run_publish(request: PublishRequest) -> dict[str, Any] | None:
         if not (due.days or due.months):
             return None
         PROGRESS.reset()
-        pipeline = beam.Pipeline(runner=FnApiRunner())
+        pipeline = Engine().make_pipeline()
         build_publish(pipeline, context, due, CommitRules("publish", now.isoformat(), NO_LIMITS))
-        pipeline.run().wait_until_finish()
+        run_pipeline(pipeline)
     return read_run_record(lake, context.run_id)
 
 

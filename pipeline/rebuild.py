@@ -13,20 +13,19 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsList
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline.begin import RunRequest, begin_run, read_run_record
+from pipeline.begin import RunRequest, begin_run, own_policy, read_run_record
 from pipeline.cells import READINGS, CellWork, cell_of, label_of, path_of, rewrite_cell
 from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
-from pipeline.errors import MeterveilError
 from pipeline.lake import open_lake
 from pipeline.overlap import OverlappedDoFn
 from pipeline.parquet import DataFile
 from pipeline.policy_file import load_policy
 from pipeline.progress import PROGRESS
 from pipeline.resume import Target, WorkLog
+from pipeline.runners import Engine, run_pipeline
 from pipeline.steps import DeriveEntities
 from transforms.limits import NO_LIMITS
 from transforms.pieces import Cell
@@ -59,17 +58,15 @@ def run_rebuild(request: RebuildRequest) -> dict[str, Any]:
         MeterveilError: whatever went wrong, in one line; the lake is as it was, and the same command goes on.
     """
     lake = open_lake(request.lake)
-    stored = lake.stored_policy()
-    if stored is None:
-        raise MeterveilError("nothing was ingested yet", where=str(lake.root), remedy="ingest first")
+    stored = own_policy(lake)
     policy = request.policy or stored
     plan = load_policy(policy)
     now = datetime.now(UTC)
     with begin_run(lake, policy, plan, request.run, "rebuild", now, rebuilds=True) as context:
         PROGRESS.reset()
-        pipeline = beam.Pipeline(runner=FnApiRunner())
+        pipeline = Engine().make_pipeline()
         build_rebuild(pipeline, context, CommitRules("rebuild", now.isoformat(), NO_LIMITS))
-        pipeline.run().wait_until_finish()
+        run_pipeline(pipeline)
     return read_run_record(lake, context.run_id)
 
 

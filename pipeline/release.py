@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from pipeline.begin import RunRequest, begin_run, read_run_record
+from pipeline.begin import RunRequest, begin_run, own_policy, read_run_record
 from pipeline.cells import rewrite_cell
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import OpenRun, open_run
@@ -93,9 +93,7 @@ def run_release(request: ReleaseRequest) -> dict[str, Any] | None:
         MeterveilError: whatever went wrong, in one line; nothing was committed.
     """
     lake = open_lake(request.lake)
-    policy = lake.stored_policy()
-    if policy is None:
-        raise MeterveilError("nothing was ingested yet", where=str(lake.root), remedy="ingest first")
+    policy = own_policy(lake)
     plan = load_policy(policy)
     find_datasets(plan)
     now = datetime.now(UTC)
