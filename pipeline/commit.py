@@ -231,12 +231,11 @@ def _list_changes(run: OpenRun, written: Sequence[DataFile], outcome: RunOutcome
             gone |= outcome.replaced
         elif is_cell_dataset(dataset):
             gone |= outcome.emptied
-        if dataset.name in (run.context.remade or ()):
-            gone = set()  # it begins empty
+        if dataset.name in (run.context.remade or ()):  # it begins empty, and without a history
+            changes.append(TableChange(dataset.name, added, ()))
+            continue
         removed = tuple(current[label].path for label in sorted(gone & current.keys()))
-        expired: tuple[int, ...] = ()
-        if dataset.name not in (run.context.remade or ()):
-            expired = list_outlived(run.lake, dataset, run.context.run_id, replaced=bool(added or removed))
+        expired = list_outlived(run.lake, dataset, run.context.run_id, replaced=bool(added or removed))
         if added or removed or expired:
             changes.append(TableChange(dataset.name, added, removed, expired))
     return tuple(changes)
