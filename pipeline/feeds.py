@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.files import map_file
 from pipeline.sources.avro_blocks import pack_single, read_header, unpack_blocks
+from pipeline.sources.datahub_customers import read_customers
 from pipeline.sources.parquet_footer import check_pages, read_groups
 from schemas.reference import REFERENCE_FEEDS
 from schemas.registers import REGISTERS
@@ -63,7 +64,7 @@ def find_feeds(source: Path) -> dict[str, Path]:
             feeds[name] = files[0]
     if "sites" not in feeds:
         raise MeterveilError(
-            "there are no sites", where=str(source), remedy=f"put sites{', sites'.join(_READERS)} there"
+            "there are no sites", where=str(source), remedy=f"put sites{', sites'.join(_list_suffixes('sites'))} there"
         )
     return feeds
 
@@ -116,7 +117,10 @@ def read_register(name: str, path: Path, aside: Counter[str]) -> Iterator[pa.Rec
 
 
 def _read_batches(name: str, path: Path) -> Iterator[pa.RecordBatch]:
-    schema = REFERENCE_FEEDS[name]
+    schema, suffixes = REFERENCE_FEEDS[name], _list_suffixes(name)
+    if path.suffix not in suffixes:
+        remedy = f"give it as {', '.join(suffixes)}"
+        raise BadFileError("this feed can't be in this format", where=path.name, remedy=remedy)
     try:
         for raw in _READERS[path.suffix](path, schema):
             yield _conform(raw, schema, path)
@@ -299,7 +303,13 @@ _READERS: dict[str, Callable[[Path, pa.Schema], Iterator[pa.RecordBatch]]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
     ".avro": _read_avro,
+    ".json": read_customers,
 }
+
+
+def _list_suffixes(name: str) -> list[str]:
+    """List the suffixes of the files that a feed can be; only one feed can be the Datahub's answers."""
+    return [suffix for suffix in _READERS if suffix != ".json" or name == "datahub_customer"]
 
 
 def _wrong_type(path: Path, field: pa.Field) -> BadFileError:

@@ -127,6 +127,10 @@ REGISTERS: dict[str, Register] = {
     "authority": Register(keys=_ANYBODY, attributes=(*_CONTACT, "deceased_on", "information_restriction")),
     "company": Register(keys=_ANYBODY, attributes=_CONTACT),
     "public_source": Register(keys=_ANYBODY, attributes=_CONTACT),
+    # Customers' records in the datahub of the retail market (pipeline.sources.datahub_customers).
+    "datahub_customer": Register(
+        keys=("identity_code", "business_id"), attributes=(*_CONTACT, "information_restriction")
+    ),
 }
 
 #: Of each attribute, the feeds that may say it.

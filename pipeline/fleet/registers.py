@@ -110,6 +110,11 @@ class _Part:
         return self.draw("in default", 33)
 
     @cached_property
+    def veiled(self) -> Bools:
+        """Persons whom the datahub of the market knows to be undisclosed."""
+        return self.draw("veiled", 1000)
+
+    @cached_property
     def guarded(self) -> Bools:
         """Persons whom an authority wants undisclosed, told by name and address."""
         return self.draw("guarded", 2000)
@@ -332,6 +337,16 @@ def _make_public(part: _Part) -> Iterator[pa.Table]:
     yield part.make("public_source", chosen, "web", 500, **part.of("phone"), email=mail)
 
 
+def _make_datahub(part: _Part) -> Iterator[pa.Table]:
+    feed = "datahub_customer"
+    same = part.of("identity_code", "business_id", "name", "phone", "language", *_ADDRESS)
+    chosen = part.customers.number % 5 == 0
+    yield part.make(feed, chosen | part.veiled, "Datahub", 4, **same, information_restriction=pa.array(part.veiled))
+    yield part.make_strangers(
+        feed, "Datahub", business_id=make_business_ids(part.strangers), information_restriction=False
+    )
+
+
 _MAKERS: dict[str, Callable[[_Part], Iterator[pa.Table]]] = {
     "campaign": _make_campaign,
     "population_register": _make_population,
@@ -344,6 +359,7 @@ _MAKERS: dict[str, Callable[[_Part], Iterator[pa.Table]]] = {
     "authority": _make_authority,
     "company": _make_company,
     "public_source": _make_public,
+    "datahub_customer": _make_datahub,
 }
 
 
@@ -366,6 +382,7 @@ def _tell(part: _Part) -> pa.Table:
     found = where("telephone_directory", part.listed & part.alone & customers.phoneless)
     by_telephone, by_post = part.banned
     restricted = where("population_register", part.undisclosed)
+    restricted |= where("datahub_customer", part.veiled)
     restricted |= where("authority", with_namesake(part.guarded, "guarded", 2000))
     died = where("population_register", part.died)
     owing = where("credit_register", part.in_default)

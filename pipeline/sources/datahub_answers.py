@@ -6,12 +6,17 @@ or nothing. A field that comes twice is joined with ``+``, a form that none of t
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.json as pj
 
+from pipeline.errors import BadFileError
+
+_NO_DATA = "RC-MDM-RMV-100"
+_CODE_FORM = re.compile(r"[A-Z0-9-]{1,40}")
 _TEXT = pa.string()
 _BOM = b"\xef\xbb\xbf"
 _OBSERVATION = pa.struct([(name, _TEXT) for name in ("PeriodStartTime", "Quantity", "Quality")])
@@ -21,11 +26,14 @@ _SERIES = pa.struct(
         ("Observations", pa.list_(_OBSERVATION)),
     ]
 )
-_REASONS = pa.struct([("EventReason", pa.list_(pa.struct([("EventReasonCode", _TEXT)])))])
-_TRANSACTION = pa.struct([("ReasonCode", _TEXT), ("EventReasons", _REASONS), ("TimeSeries", pa.list_(_SERIES))])
-_HEADER = pa.struct([("RegistrationTimestamp", _TEXT), ("Creation", _TEXT)])
+_EVENTS = pa.struct([("EventReason", pa.list_(pa.struct([("EventReasonCode", _TEXT)])))])
+#: Fields of a transaction in which an answer says why it has nothing, or what went wrong.
+REASONS = [("ReasonCode", _TEXT), ("EventReasons", _EVENTS)]
+_TRANSACTION = pa.struct([*REASONS, ("TimeSeries", pa.list_(_SERIES))])
+#: The header of every answer.
+HEADER = pa.struct([("RegistrationTimestamp", _TEXT), ("Creation", _TEXT)])
 #: What is read of an answer; whatever else it has is passed over.
-_ENVELOPE = pa.schema([("RetrieveTimeSeriesData", pa.struct([("Header", _HEADER), ("Transaction", _TRANSACTION)]))])
+_ENVELOPE = pa.schema([("RetrieveTimeSeriesData", pa.struct([("Header", HEADER), ("Transaction", _TRANSACTION)]))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,27 @@ def parse_answer(content: bytes) -> Answer:
     if transaction.null_count:
         raise ValueError("not an answer")
     registered, created = (text.as_py() for (text,) in header.flatten())
-    code, reasons, series = transaction.flatten()
-    codes = reasons.flatten()[0].flatten().flatten()[0]
-    return Answer(
-        registered or created,
-        frozenset(code for code in (*code.to_pylist(), *codes.to_pylist()) if code),
-        None if series.null_count else series.flatten(),
-    )
+    series = transaction.field("TimeSeries")
+    return Answer(registered or created, list_reasons(transaction), None if series.null_count else series.flatten())
+
+
+def list_reasons(transactions: pa.StructArray) -> frozenset[str]:
+    """List the codes of why transactions have nothing, or of what went wrong."""
+    reason, events = (transactions.field(name) for name, _ in REASONS)
+    codes = events.field("EventReason").flatten().field("EventReasonCode")
+    return frozenset(code for code in (*reason.to_pylist(), *codes.to_pylist()) if code)
+
+
+def refuse_errors(reasons: frozenset[str], where: str) -> None:
+    """Raise if an answer has any other reason than that there is no data.
+
+    Raises:
+        BadFileError: with the codes.
+    """
+    if errors := sorted(reasons - {_NO_DATA}):
+        known = [code for code in errors if _CODE_FORM.fullmatch(code)]
+        problem = f"it is an error of the interface ({', '.join(known) or 'with a code in another form'})"
+        raise BadFileError(problem, where=where, remedy="ask again")
 
 
 def _parse_columns(content: bytes) -> pa.Table:

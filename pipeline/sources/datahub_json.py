@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
-from pipeline.sources.datahub_answers import Answer, parse_answer
+from pipeline.sources.datahub_answers import Answer, parse_answer, refuse_errors
 from pipeline.sources.datahub_words import QUALITIES, name_units
 from pipeline.sources.deliver import Columns, deliver_readings, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
@@ -32,8 +32,6 @@ _BATCH = 100_000
 #: Of a field; what series have in common is repeated for each observation that is set aside.
 _MOST_CHARACTERS = 1_000
 _MARK = re.compile(rb'\s*\{\s*"Retrieve(TimeSeriesData|CustomerResponse)"')
-_NO_DATA = "RC-MDM-RMV-100"
-_CODE_FORM = re.compile(r"[A-Z0-9-]{1,40}")
 _TIME = pa.timestamp("us", "UTC")
 
 
@@ -86,17 +84,18 @@ def _read_answer(path: str) -> Answer:
     content = Path(path).read_bytes()
     mark = _MARK.match(content.removeprefix(b"\xef\xbb\xbf"))
     if mark and mark[1] == b"CustomerResponse":
-        raise BadFileError("it is a customer's record, and has no readings", where=path, remedy="leave it out")
+        raise BadFileError(
+            "it is a customer's record, and has no readings",
+            where=path,
+            remedy="put it into the reference folder as datahub_customer.json",
+        )
     try:
         answer = parse_answer(content)
     except (ValueError, pa.ArrowException):
         raise BadFileError(
             "it is no answer of the interface, or is damaged or cut short", where=path, remedy="fetch it again"
         ) from None
-    if errors := sorted(answer.reasons - {_NO_DATA}):
-        known = [code for code in errors if _CODE_FORM.fullmatch(code)]
-        problem = f"it is an error of the interface ({', '.join(known) or 'with a code in another form'})"
-        raise BadFileError(problem, where=path, remedy="ask again")
+    refuse_errors(answer.reasons, path)
     if answer.series is None:
         if not answer.reasons:
             raise BadFileError("it has no time series, and no reason why", where=path, remedy="fetch it again")

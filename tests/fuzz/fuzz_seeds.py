@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import fastavro
 import pyarrow as pa
@@ -192,10 +193,36 @@ def _make_parquet() -> Iterator[bytes]:
 
 def _make_reference(feeds: dict[str, bytes]) -> Iterator[bytes]:
     """The first rows of each feed as CSV, and of some as Parquet and Avro."""
-    writers = {".csv": _write_csv, ".parquet": _write_parquet, ".avro": _write_avro}
+    writers = {".csv": _write_csv, ".parquet": _write_parquet, ".avro": _write_avro, ".json": _write_answers}
     for number, (name, suffix) in enumerate(FEEDS):
-        if name in feeds and (suffix == ".csv" or name in ("contracts", "credit_register")):
+        if name in feeds and (suffix in {".csv", ".json"} or name in ("contracts", "credit_register")):
             yield bytes([number]) + writers[suffix](name, pq.read_table(io.BytesIO(feeds[name])).slice(0, 3))
+
+
+def _write_answers(name: str, table: pa.Table) -> bytes:
+    """Write rows as answers of the Datahub's interface, the first of them about nobody."""
+    del name
+    answers: list[dict[str, Any]] = [{}]
+    for row in table.to_pylist():
+        street, _, rest = (row["street_address"] or "").partition(" ")
+        given, _, family = row["name"].partition(" ")
+        who = {"GivenName": given, "FamilyName": family} if row["identity_code"] else {"CompanyName": row["name"]}
+        answers.append(
+            {
+                "CustomerIdentification": row["identity_code"] or row["business_id"],
+                **who,
+                "TelephoneNumber": row["phone"],
+                "IsInformationRestricted": row["information_restriction"],
+                "CustomerPostalAddress": {
+                    "StreetName": street,
+                    "BuildingNumber": rest,
+                    "PostalCode": row["postal_code"],
+                },
+            }
+        )
+    header = {"Creation": "2026-03-30T04:00:00.250Z"}
+    envelopes = [{"RetrieveCustomerResponse": {"Header": header, "Transaction": answer}} for answer in answers]
+    return json.dumps(envelopes).encode()
 
 
 def _write_csv(name: str, table: pa.Table) -> bytes:

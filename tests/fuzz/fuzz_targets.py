@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from fuzz_contract import (
@@ -57,7 +58,10 @@ class Target:
 
 # Reference feeds: the first byte chooses feed and format.
 
-FEEDS = tuple((name, suffix) for suffix in (".csv", ".parquet", ".avro") for name in REFERENCE_FEEDS)
+FEEDS = (
+    *((name, suffix) for suffix in (".csv", ".parquet", ".avro") for name in REFERENCE_FEEDS),
+    ("datahub_customer", ".json"),
+)
 
 
 def run_reference(data: bytes) -> None:
@@ -82,8 +86,19 @@ def _count_rows(content: bytes, suffix: str) -> int:
         return int(pq.read_metadata(io.BytesIO(content)).num_rows)
     if suffix == ".avro":
         return len(list_records(content))
+    if suffix == ".json":
+        answers = json.loads(content.decode("utf-8-sig"))
+        return sum(map(_says_something, answers if isinstance(answers, list) else [answers]))
     rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     return sum(1 for row in rows if row) - 1
+
+
+def _says_something(answer: Any) -> bool:
+    record = answer["RetrieveCustomerResponse"]["Transaction"]
+    texts = ("Identification", "PostalAddress")
+    names = (*(f"Customer{text}" for text in texts), "CompanyName", "GivenName", "MiddleNames", "FamilyName")
+    others = ("TelephoneNumber", "EmailAddress", "Language", "IsInformationRestricted")
+    return any(record.get(name) is not None for name in (*names, *others))
 
 
 # Options: what a person writes.

@@ -107,20 +107,23 @@ def test_the_line_that_is_cut_is_set_aside_and_those_before_it_are_as_they_were(
 REASONS = ("unreadable_row", "unknown_status", "bad_energy", "mangled_identifier")
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".avro"])
-def test_a_reference_feed_is_refused_but_between_rows_or_blocks(tmp_path, suffix):
-    number = FEEDS.index(("contracts", suffix))
+FEED_FORMATS = [(suffix, "contracts") for suffix in (".csv", ".parquet", ".avro")] + [(".json", "datahub_customer")]
+
+
+@pytest.mark.parametrize(("suffix", "feed"), FEED_FORMATS)
+def test_a_reference_feed_is_refused_but_between_rows_or_blocks(tmp_path, suffix, feed):
+    number = FEEDS.index((feed, suffix))
     content = next(
         content[1:] for path in (CORPUS / "reference").iterdir() if (content := path.read_bytes())[0] == number
     )
-    path = tmp_path / f"contracts{suffix}"
+    path = tmp_path / f"{feed}{suffix}"
     path.write_bytes(content)
-    assert sum(batch.num_rows for batch in read_feed("contracts", path)) == 3
+    assert sum(batch.num_rows for batch in read_feed(feed, path)) == 3
     read = {}
     for size in range(len(content)):
         path.write_bytes(content[:size])
         with suppress(MeterveilError):
-            read[size] = sum(batch.num_rows for batch in read_feed("contracts", path))
+            read[size] = sum(batch.num_rows for batch in read_feed(feed, path))
     if suffix == ".csv":
         ends = [at + 1 for at, byte in enumerate(content[:-1]) if byte == ord("\n")]
         assert read == {end: rows for rows, end in enumerate(ends)}

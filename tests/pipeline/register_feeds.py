@@ -38,6 +38,7 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "authority": [{"business_id": "2077474-0", "name": "Firma Oyj"}],
     "company": [{"phone": "0401234567", "name": "Otso", "language": "en"}],
     "public_source": [{"identity_code": CODE, "email": "c@d"}],
+    "datahub_customer": [{"business_id": "2077474-0", "phone": "+358 9 1", "information_restriction": False}],
 }
 
 
