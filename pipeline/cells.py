@@ -43,11 +43,6 @@ def cell_of(label: str) -> Cell:
     return Cell(int(day), int(bucket))
 
 
-def bucket_of_label(label: str) -> int:
-    """Read the bucket back from the label of a cell."""
-    return int(label.rpartition("/")[2])
-
-
 @dataclass(frozen=True, slots=True)
 class CellWork:
     """What became of a cell in a run.

@@ -39,6 +39,11 @@ def parse_label(path: str) -> tuple[str, int | None]:
     return f"{day}/{stem}", day
 
 
+def bucket_in(label: str) -> int:
+    """Read the bucket back from the label of a cell or of an entity's bucket."""
+    return int(label.rpartition("/")[2])
+
+
 def mark_in(path: str) -> str:
     """Read the mark back from a data file's path."""
     return PurePath(path).stem.rpartition("-")[2][: -2 * _RANDOM_BYTES]

@@ -14,7 +14,8 @@ from pipeline.audit import AuditEntry, record_event
 from pipeline.errors import MeterveilError
 from pipeline.history import find_instant, snapshots_at
 from pipeline.lake import Lake
-from pipeline.table_state import is_cell_dataset
+from pipeline.narrow import narrow_files
+from pipeline.table_state import CurrentFile, is_cell_dataset
 from transforms.plan import Dataset, Plan, Zone
 
 try:
@@ -145,15 +146,19 @@ def _fetch(
             _create_view(connection, dataset, files[name])
         else:
             _create_empty_table(connection, dataset)
-    _lock(connection, [path for paths in files.values() for path in paths])
+    _lock(connection, [file.path for some in files.values() for file in some])
+    if len(datasets) == 1:
+        [(name, dataset)] = datasets.items()
+        if (fewer := narrow_files(connection, sql, dataset, files[name], lake.settings.bucket_count)) != files[name]:
+            _create_view(connection, dataset, fewer)
     return connection.sql(sql).to_arrow_table()
 
 
-def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
-    return {name: [file.path for file in lake.state(name).files()] for name in datasets}
+def _list_files(lake: Lake, datasets: Mapping[str, Dataset]) -> dict[str, list[CurrentFile]]:
+    return {name: lake.state(name).files() for name in datasets}
 
 
-def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetime) -> dict[str, list[str]]:
+def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetime) -> dict[str, list[CurrentFile]]:
     for name, dataset in datasets.items():
         if dataset.withholds:
             raise MeterveilError(
@@ -161,7 +166,7 @@ def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetim
             )
     tables = {name: lake.state(name) for name in datasets}
     return {
-        name: [file.path for file in tables[name].files(snapshot)] if snapshot else []
+        name: tables[name].files(snapshot) if snapshot else []
         for name, snapshot in snapshots_at(tables, instant).items()
     }
 
@@ -218,12 +223,13 @@ def _create_empty_table(connection: duckdb.DuckDBPyConnection, dataset: Dataset)
     connection.execute(f"CREATE TABLE {dataset.name} ({columns})")
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, dataset: Dataset, paths: list[str]) -> None:
+def _create_view(connection: duckdb.DuckDBPyConnection, dataset: Dataset, files: list[CurrentFile]) -> None:
     columns = ", ".join(f'"{column.name}"' for column in dataset.columns)
     # The date stands in the path: a reader opens the files of the dates it wants, and no others.
     dates = ", hive_partitioning = true, hive_types = {'local_date': DATE}" if is_cell_dataset(dataset) else ""
-    rows = f"SELECT {columns} FROM read_parquet({_quote_list(paths)}{dates})"  # noqa: S608 - quoted, from the plan
-    connection.execute(f"CREATE VIEW {dataset.name} AS {rows}")
+    paths = _quote_list([file.path for file in files])
+    rows = f"SELECT {columns} FROM read_parquet({paths}{dates})"  # noqa: S608 - quoted, from the plan
+    connection.execute(f"CREATE OR REPLACE VIEW {dataset.name} AS {rows}")
 
 
 def _sql_type(kind: pa.DataType) -> str:

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.cells import READINGS, bucket_of_label
+from pipeline.cells import READINGS
 from pipeline.context import OpenRun
+from pipeline.labels import bucket_in
 from transforms.occupancy import contracted_points
 from transforms.pieces import Cell
 from transforms.reference_diff import compare_references
@@ -29,7 +30,7 @@ def find_touched(run: OpenRun, bucket: int) -> Iterator[Cell]:
         run: the open run.
         bucket: of metering points.
     """
-    files = [file for file in run.current[READINGS].values() if bucket_of_label(file.label) == bucket]
+    files = [file for file in run.current[READINGS].values() if bucket_in(file.label) == bucket]
     old, new = ((of.points(bucket), of.occupancies(bucket)) for of in (run.lake_reference, run.reference))
     if not files or (old[0].equals(new[0]) and old[1].equals(new[1])):
         return

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.cells import READINGS, name_source
 from pipeline.findings import Findings
 from pipeline.horizons import read_horizons
+from pipeline.labels import bucket_in
 from pipeline.lake import Lake
 from pipeline.reference import Snapshot
 from pipeline.table_state import CurrentFile, is_cell_dataset
@@ -136,7 +137,7 @@ class CellChecks:
 
     def _read_state(self, file: CurrentFile) -> _State:
         state = _State({where: _Sum() for where in self._wheres})
-        bucket = int(file.label.rpartition("/")[2])
+        bucket = bucket_in(file.label)
         last: pa.Table | None = None
         for block in _read_blocks(file.path):
             rows = block if last is None else pa.concat_tables([last, block]).unify_dictionaries()
