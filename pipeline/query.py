@@ -14,7 +14,7 @@ from pipeline.audit import AuditEntry, record_event
 from pipeline.errors import MeterveilError
 from pipeline.history import find_instant, snapshots_at
 from pipeline.lake import Lake
-from pipeline.narrow import narrow_files
+from pipeline.narrow import find_points, narrow_files, plan_plainly
 from pipeline.table_state import CurrentFile, is_cell_dataset
 from transforms.plan import Dataset, Plan, Zone
 
@@ -74,7 +74,8 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
             tables = _find_tables(empty, sql, granted)
             outcome = "failed"
             instant = find_instant(lake, plan.datasets.values(), as_of) if as_of else None
-            result = _fetch(full, lake, {name: granted[name] for name in tables}, sql, instant)
+            needed = {name: granted[name] for name in tables}
+            result = _fetch(full, lake, needed, find_points(empty, sql, needed), sql, instant)
         outcome, rows = "done", result.num_rows
     finally:
         details: dict[str, str | int] = {
@@ -89,6 +90,7 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
 
 def _find_tables(connection: duckdb.DuckDBPyConnection, sql: str, granted: Mapping[str, Dataset]) -> tuple[str, ...]:
     """Check that the SQL is one SELECT over granted tables, by binding it to empty ones; give those that it needs."""
+    plan_plainly(connection)
     _lock(connection, [])
     statements = connection.extract_statements(sql)
     if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
@@ -137,20 +139,19 @@ def _fetch(
     connection: duckdb.DuckDBPyConnection,
     lake: Lake,
     datasets: Mapping[str, Dataset],
+    points: Mapping[str, frozenset[str]],
     sql: str,
     instant: datetime | None,
 ) -> pa.Table:
     files = _list_files(lake, datasets) if instant is None else _list_files_at(lake, datasets, instant)
     for name, dataset in datasets.items():
+        if name in points:
+            files[name] = narrow_files(files[name], points[name], lake.settings.bucket_count)
         if files[name]:
             _create_view(connection, dataset, files[name])
         else:
             _create_empty_table(connection, dataset)
     _lock(connection, [file.path for some in files.values() for file in some])
-    if len(datasets) == 1:
-        [(name, dataset)] = datasets.items()
-        if (fewer := narrow_files(connection, sql, dataset, files[name], lake.settings.bucket_count)) != files[name]:
-            _create_view(connection, dataset, fewer)
     return connection.sql(sql).to_arrow_table()
 
 
@@ -229,7 +230,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, dataset: Dataset, files:
     dates = ", hive_partitioning = true, hive_types = {'local_date': DATE}" if is_cell_dataset(dataset) else ""
     paths = _quote_list([file.path for file in files])
     rows = f"SELECT {columns} FROM read_parquet({paths}{dates})"  # noqa: S608 - quoted, from the plan
-    connection.execute(f"CREATE OR REPLACE VIEW {dataset.name} AS {rows}")
+    connection.execute(f"CREATE VIEW {dataset.name} AS {rows}")
 
 
 def _sql_type(kind: pa.DataType) -> str:
