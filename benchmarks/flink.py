@@ -9,12 +9,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from statistics import median
+from threading import Event
 from typing import Any
 
-from benchmarks.measure import ROOT, Usage, describe_machine, generate, ingest, measure_ingest, run_process
+from benchmarks.measure import ROOT, Usage, describe_machine, generate, ingest, measure_ingest, python, run_process
+from benchmarks.shapes import BUCKETS, SHAPES, write_shape
 from pipeline.reading import read_part
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file
@@ -52,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         expected = fingerprint(here)
         with run_cluster() as cluster:
             jobs = [_measure_job(fleet, folder / "there", cluster) for _ in range(arguments.jobs)]
+            shapes = {shape: _measure_shape(shape, fleet, folder / shape, cluster) for shape in SHAPES}
         readings = alone[0]["readings"]
         results: dict[str, Any] = {
             "machine": describe_machine(),
@@ -62,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "in_process": alone,
             "flink": [_tell(*job, readings) for job in jobs],
             "staged_bytes_per_reading": _measure_staging(fleet, folder),
+            "shares": _share(fleet, folder / "timed", jobs),
+            "shapes": shapes,
             "rows_equal": fingerprint(folder / "there") == expected,
         }
     finally:
@@ -76,12 +84,51 @@ def _measure_alone(fleet: Path, lake: Path) -> dict[str, Any]:
     return measure_ingest(fleet, lake)
 
 
-def _measure_job(fleet: Path, lake: Path, cluster: Cluster) -> tuple[Usage, float, Job]:
+def _measure_job(fleet: Path, lake: Path, cluster: Cluster, *options: str, **how: Any) -> tuple[Usage, float, Job]:
     """Run a job; what the command took, processor seconds of the cluster, and what Flink says."""
     shutil.rmtree(lake, ignore_errors=True)
     before = cluster.count_cpu()
-    usage = run_process(ingest(fleet, lake, *cluster.options(_PARALLELISM)))
+    usage = run_process(ingest(fleet, lake, *cluster.options(_PARALLELISM), *options, **how))
     return usage, cluster.count_cpu() - before, read_job(cluster)
+
+
+def _measure_shape(shape: str, fleet: Path, folder: Path, cluster: Cluster) -> dict[str, Any]:
+    """Run a job on a fifth of the readings in a shape, and in one process for its rows; memory is the cluster's."""
+    folder.mkdir()
+    write_shape(shape, fleet, folder / "readings")
+    how: dict[str, Any] = {"readings": [folder / "readings" / "*"]}
+    options = ("--buckets", str(BUCKETS))
+    before = cluster.count_memory()
+    with watch_peak(cluster.count_memory) as peak:
+        _, _, job = _measure_job(fleet, folder / "there", cluster, *options, **how)
+    alone = measure_ingest(fleet, folder / "here", *options, **how)
+    return {
+        "readings": alone["readings"],
+        "job": job.seconds,
+        "phases": dict(job.phases),
+        "shuffled_bytes": job.shuffled,
+        "bytes_idle_and_peak": [before, peak[0]],
+        "in_process": alone["wall"],
+        "rows_equal": fingerprint(folder / "there") == fingerprint(folder / "here"),
+    }
+
+
+@contextmanager
+def watch_peak(count: Callable[[], int]) -> Iterator[list[int]]:
+    """Look several times a second how much there is; gives a list of one number, the most that was seen."""
+    peak, done = [count()], Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            peak[0] = max(peak[0], count())
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield peak
+        finally:
+            done.set()
+            watching.result()
 
 
 def _tell(usage: Usage, cpu: float, job: Job, readings: int) -> dict[str, Any]:
@@ -93,6 +140,14 @@ def _tell(usage: Usage, cpu: float, job: Job, readings: int) -> dict[str, Any]:
         "shuffled_bytes": job.shuffled,
         "shuffled_bytes_per_reading": job.shuffled / readings,
     }
+
+
+def _share(fleet: Path, lake: Path, jobs: Sequence[tuple[Usage, float, Job]]) -> dict[str, float]:
+    """Tell the processor seconds of a job by step: meterveil's own, as in one process, and all the rest, the engine's."""
+    command = ingest(fleet, lake)
+    steps = json.loads(run_process(python("benchmarks.shares", *command[2:])).output)
+    whole = median(usage.cpu + cpu for usage, cpu, _ in jobs)
+    return {**steps, "engine and network": whole - sum(steps.values())}
 
 
 def _measure_staging(fleet: Path, folder: Path) -> float:

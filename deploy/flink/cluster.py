@@ -27,6 +27,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from processes import cpu_of, list_members, memory_of
+
 from pipeline.errors import MeterveilError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,12 +91,17 @@ class Cluster:
     def list_workers(self) -> list[int]:
         """List the processes of Python workers: all of the TaskManagers' sessions but these themselves."""
         leaders = {process.pid for process in self.task_managers}
-        return [pid for pid in _list_processes() if pid not in leaders and _session_of(pid) in leaders]
+        return [pid for pid in list_members(leaders) if pid not in leaders]
 
     def count_cpu(self) -> float:
         """Add up the processor seconds that all of it has taken, workers that have ended included."""
         leaders = {process.pid for process in self.processes.values()}
-        return sum(_cpu_of(pid) for pid in _list_processes() if _session_of(pid) in leaders)
+        return sum(map(cpu_of, list_members(leaders)))
+
+    def count_memory(self) -> int:
+        """Add up the resident bytes of all of it now; pages that several processes share count for each."""
+        leaders = {process.pid for process in self.processes.values()}
+        return sum(map(memory_of, list_members(leaders)))
 
     def await_task_managers(self, count: int) -> None:
         """Wait until the JobManager knows so many TaskManagers that live.
@@ -237,25 +244,6 @@ def _tell_version(java: str) -> int:
     said = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     return int(found[1]) if found else 0
-
-
-def _list_processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _session_of(pid: int) -> int:
-    """Tell a process's session, which is the pid of its leader; 0 where it has ended."""
-    with suppress(ProcessLookupError):
-        return os.getsid(pid)
-    return 0
-
-
-def _cpu_of(pid: int) -> float:
-    """Tell the processor seconds of a process and of those of its children that have ended; 0 where it has too."""
-    with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 def _find_ports(count: int) -> list[int]:
