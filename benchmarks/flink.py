@@ -143,7 +143,7 @@ def _tell(usage: Usage, cpu: float, job: Job, readings: int) -> dict[str, Any]:
 
 
 def _share(fleet: Path, lake: Path, jobs: Sequence[tuple[Usage, float, Job]]) -> dict[str, float]:
-    """Tell the processor seconds of a job by step: meterveil's own, as in one process, and all the rest, the engine's."""
+    """Tell the processor seconds of a job by step: meterveil's own, as in one process, and the engine's."""
     command = ingest(fleet, lake)
     steps = json.loads(run_process(python("benchmarks.shares", *command[2:])).output)
     whole = median(usage.cpu + cpu for usage, cpu, _ in jobs)
