@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fastavro
 import numpy as np
@@ -276,13 +276,21 @@ def _read_avro(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             _check_columns([field["name"] for field in fields], schema, path)
             _check_plain(fields, schema, path)
             for records in unpack_blocks(data, header, path.name, header.length, len(data), _AVRO_BLOCK_BYTES):
-                found = fastavro.reader(BytesIO(pack_single(header, records, records.count)))
+                block: Any  # its types leave out what holds the records
+                [block] = fastavro.block_reader(BytesIO(pack_single(header, records, records.count)))
+                found = iter(block)
                 while rows := list(islice(found, _AVRO_ROWS)):
                     yield pa.RecordBatch.from_pylist(rows)
+                _check_end(block.bytes_, path)
     except MeterveilError:
         raise
     except Exception:  # noqa: BLE001 - damaged bytes lead fastavro into errors of every kind
         raise _unreadable(path) from None
+
+
+def _check_end(records: BinaryIO, path: Path) -> None:
+    if records.read(1):  # a block counts fewer records than it holds
+        raise _unreadable(path)
 
 
 def _check_plain(fields: Sequence[Any], schema: pa.Schema, path: Path) -> None:
