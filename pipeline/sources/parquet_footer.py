@@ -17,9 +17,10 @@ MAGIC = b"PAR1"
 #: Bytes that a page may hold: 256 times what writers put into one.
 MOST_PAGE_BYTES = 256 << 20
 _SCHEMA, _ROW_GROUPS = 2, 4
+#: Of a row group; the whole file counts its rows in the same place.
+_COLUMNS, _ROWS = 1, 3
 #: The type of an element of the schema that holds values, and of a column; how often an element comes.
 _TYPE, _REPETITION, _REPEATED = 1, 3, 2
-_COLUMNS, _ROWS = 1, 3
 _META_DATA = 3
 _PATH, _VALUES, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 5, 7, 9, 11
 #: Of a page's header; a page of values has a header of its own, of either version, that begins with how many.
@@ -66,7 +67,10 @@ def _read_groups(path: str, stamp: tuple[int, ...]) -> tuple[Group, ...]:
             raise ValueError("no footer")
         footer = decode_struct(data[len(data) - 8 - length : -8])
         leaves = [element for element in footer[_SCHEMA][1][1] if _TYPE in element]
-        return tuple(_read_group(fields, leaves, len(data)) for fields in footer[_ROW_GROUPS][1][1])
+        groups = tuple(_read_group(fields, leaves, len(data)) for fields in footer[_ROW_GROUPS][1][1])
+    if footer[_ROWS][1] != sum(group.rows for group in groups):
+        raise ValueError("a row group is missing")
+    return groups
 
 
 def _read_group(fields: Struct, leaves: Sequence[Struct], size: int) -> Group:
