@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MeterveilError as error:
         _say_failure(str(error))
         return 1
-    except KeyboardInterrupt:
-        _say_failure("interrupted; nothing was committed that the tables do not show whole")
+    except KeyboardInterrupt as interruption:
+        _say_failure(str(interruption) or "interrupted; nothing was committed that the tables do not show whole")
         return 130
 
 

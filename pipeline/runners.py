@@ -4,6 +4,8 @@ import io
 import logging
 import os
 import re
+import secrets
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -12,13 +14,20 @@ from tempfile import TemporaryDirectory
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+)
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.errors import MeterveilError
+from pipeline.flink import cancel_job
 
 _LOCAL = ("DirectRunner", "FnApiRunner")
 #: What Beam adds to the text of an error that a step raised.
@@ -81,7 +90,10 @@ class Engine:
         Raises:
             MeterveilError: there is no such runner.
         """
-        return beam.Pipeline(runner=self._make_runner(), options=PipelineOptions(list(self.flags)))
+        options = PipelineOptions(list(self.flags))
+        named = options.view_as(GoogleCloudOptions)  # where Beam keeps it for every runner
+        named.job_name = named.job_name or f"meterveil-{secrets.token_hex(8)}"
+        return beam.Pipeline(runner=self._make_runner(), options=options)
 
     def _make_runner(self) -> PipelineRunner:
         try:
@@ -117,12 +129,43 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
 
 
 def _run_to_end(pipeline: beam.Pipeline) -> None:
-    result = pipeline.run()
+    if not isinstance(pipeline.runner, PortableRunner):
+        pipeline.run().wait_until_finish()
+        return
+    with _stopped_as_interrupted():
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            result.cancel()
+            raise KeyboardInterrupt(_cancel_there(pipeline.options)) from None
+
+
+def _cancel_there(options: PipelineOptions) -> str:
+    """Cancel the job on the cluster, and say what became of it."""
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    name = options.view_as(GoogleCloudOptions).job_name
+    if master.startswith("["):
+        return f"interrupted; the job {name} may go on: cancel it there, or name --flink_master, and it will be"
     try:
-        result.wait_until_finish()
-    except KeyboardInterrupt:
-        result.cancel()
-        raise
+        cancel_job(master, name)
+    except (OSError, ValueError):
+        return f"interrupted; the cluster at {master} does not cancel the job {name}, which may go on: look there"
+    return "interrupted, and the job cancelled; run it again: it clears away what was left"
+
+
+@contextmanager
+def _stopped_as_interrupted() -> Iterator[None]:
+    """Take a request to stop for an interruption: a job on a cluster would outlive this process."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -81,6 +81,7 @@ class Cluster:
         return [
             "--runner=FlinkRunner",
             f"--job_endpoint={self.job_endpoint}",
+            f"--flink_master={self.rest.partition('://')[2]}",  # where an interrupted run cancels its job
             f"--parallelism={parallelism}",
             "--environment_type=PROCESS",
             f"--environment_config={json.dumps({'command': self.worker})}",

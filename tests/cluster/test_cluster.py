@@ -88,6 +88,31 @@ def test_a_bad_file_is_told_in_a_line_and_leaves_the_lake_as_it_was(fleet, clust
     assert_as_expected(fleet, lake)
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=long)])
+def test_an_interrupted_run_is_cancelled_there_too(fleet, cluster, tmp_path, how, monkeypatch):
+    lake, temporary = tmp_path / "lake", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    before = {job["jid"] for job in cluster.ask("/jobs/overview")["jobs"]}
+    with subprocess.Popen(fleet.command(lake, 1, *cluster.options(2)), stderr=subprocess.PIPE, text=True) as run:
+        deadline = time.monotonic() + 60
+        while not (job := find_running(cluster, before)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.send_signal(how)
+        assert (run.wait(60), "the job cancelled" in run.stderr.read()) == (130, True)
+    assert cluster.ask(f"/jobs/{job}")["state"] == "CANCELED"
+    assert list(temporary.iterdir()) == []
+    assert find_wrong(lake, done=False) == []
+    for part in (1, 2):
+        assert_done(fleet.run(lake, part))
+    assert_as_expected(fleet, lake)
+
+
+def find_running(cluster, before: set[str]) -> str:
+    jobs = cluster.ask("/jobs/overview")["jobs"]
+    return next((job["jid"] for job in jobs if job["jid"] not in before and job["state"] == "RUNNING"), "")
+
+
 def test_an_unknown_option_is_wrong_usage_also_there(fleet, cluster, tmp_path):
     done = fleet.run(tmp_path / "lake", 1, *cluster.options(2), "--parallelisms=3")
     assert (done.returncode, "unknown option --parallelisms" in done.stderr) == (2, True)
