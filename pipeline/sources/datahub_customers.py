@@ -58,7 +58,7 @@ def read_customers(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     transaction = answers.field("Transaction")
     refuse_errors(list_reasons(transaction), path.name)
     said = {name: transaction.field(name) for name, _ in _RECORD}
-    address = said.pop("CustomerPostalAddress")
+    address = said["CustomerPostalAddress"]
     who = said["CustomerIdentification"]
     person = pc.match_substring_regex(who, _IDENTITY_CODE)
     nobody = pa.scalar(None, _TEXT)
