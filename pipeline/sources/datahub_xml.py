@@ -11,25 +11,20 @@ that comes twice where it must come once is joined with ``+``, a form that none 
 
 import codecs
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
-from pipeline.sources.datahub_borders import Borders
-from pipeline.sources.datahub_runs import Run, decode_runs, find_runs, prove_runs
-from pipeline.sources.datahub_words import name_units
-from pipeline.sources.deliver import Columns, deliver_readings, translate_words
-from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
-from schemas.status import Status
+from pipeline.sources.datahub_borders import Borders, Fields
+from pipeline.sources.datahub_observations import Part, decode_series
+from pipeline.sources.datahub_runs import Layouts, Run
+from pipeline.sources.fields import require_registration
 
 #: Bytes that the parser is given at a time.
 _CHUNK_BYTES = 1 << 20
@@ -57,23 +52,6 @@ _NOTHING = ("",) * len(_OF_SERIES)
 #: Number, quantity, quality, and that the quantity is missing.
 _OF_OBSERVATION = ((_OBSERVATION, "SEQ"), (_VALUE, "QTY"), (_VALUE, "QQ"), (_VALUE, "QM"))
 _FIELDS = frozenset((_REGISTERED, *_OF_SERIES, *_OF_OBSERVATION))
-#: An observation without a quality is OK. ``QM`` stands for a missing value, beside which there is nothing else.
-_WORDS = {
-    "OK": Status.OK,
-    "QM": Status.MISSING,
-    "Z04": Status.PARTIAL,
-    "Z02": Status.UNCERTAIN,
-    "21": Status.UNCERTAIN,
-    "99": Status.ESTIMATED,
-    "56": Status.ESTIMATED,
-    "Z01": Status.REVISED,
-}
-#: Words of ``QM`` that say the contrary.
-_NOT_MISSING = ("false", "0")
-_SEQUENCE_FORM = "^[0-9]{1,6}$"
-_TIME = pa.timestamp("us", "UTC")
-#: Observations, one by one, by ``_OF_OBSERVATION``, or a run of them.
-_Part = list[tuple[str | None, ...]] | Run
 
 
 class DatahubXmlSource:
@@ -142,6 +120,7 @@ class _Reader:
         self._in_header = True
         #: The tag that ends the series that is open, and what is known of how a sender goes on to the next.
         self._closing = b""
+        self._layouts = Layouts()
         self._borders = Borders(_MESSAGE, _SERIES, _OF_SERIES, {_MESSAGE, _HEADER, _OBSERVATION, _VALUE})
         self._fallback: int | None = None
         #: Of whole series.
@@ -151,8 +130,8 @@ class _Reader:
         self._series: list[tuple[str, ...]] = []
         self._lengths: list[int] = []
         # Observations, in order: of whole series, and of the one that is open.
-        self._whole: list[_Part] = []
-        self._open: list[_Part] = []
+        self._whole: list[Part] = []
+        self._open: list[Part] = []
 
     def read(self) -> Iterator[Delivery]:
         """Read the file, a part of it at a time.
@@ -173,32 +152,52 @@ class _Reader:
         yield from self._deliver()
 
     def _feed(self, chunk: bytes) -> None:
-        """Give bytes to the parser, but for runs of plain observations in a series, and known borders between these."""
-        place = 0
+        """Give bytes to the parser, but for plain observations in a series, and known borders between these."""
         if self._given == 0:
             # In two bytes a character, what looks like observations is something else.
             self._in_bytes = b"\0" not in chunk[:4] and not chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        spans = list(find_runs(chunk)) if self._in_bytes else []
-        after_run = False
-        for (start, stop), run in zip(spans, prove_runs(chunk, spans), strict=True):
-            border = chunk[place:start]
-            known = self._borders.read(border) if after_run and border.lstrip().startswith(self._closing) else None
-            if known:
-                self._end_series()
-                self._found.update(zip(_OF_SERIES, known, strict=True))
+        run = self._layouts.find(chunk if self._in_bytes else b"")
+        # Observations with something between them, and the fields where that is a border.
+        joints = np.flatnonzero(run.stops[:-1] != run.begins[1:])
+        heads: list[Fields | None] = []
+        ends: list[int] = []
+        closing, place, first, after_run = None, 0, 0, False
+        while first < len(run):
+            border = chunk[place : run.begins[first]]
+            self._parse(border)
+            learned = after_run and self._borders.learn(border)
+            if learned or closing != self._closing:
+                closing = self._closing
+                heads = self._borders.find(chunk, run.stops[joints], run.begins[joints + 1], closing)
+                ends = [joint + 1 for joint, head in zip(joints.tolist(), heads, strict=True) if head is None]
+                ends.append(len(run))
+            stop = ends[bisect_right(ends, first)]
+            place = int(run.stops[stop - 1])
+            after_run = self._is_in_series()
+            if after_run:
+                inside = slice(*np.searchsorted(joints, (first, stop - 1)))
+                self._take(run, first, stop, joints[inside].tolist(), heads[inside])
             else:
-                self._parse(border)
-            place = stop
-            if run is None or not (known or self._is_in_series()):
-                self._parse(chunk[start:stop])
-                after_run = False
-                continue
-            if after_run and not known:
-                self._borders.learn(border)
-            self._count(len(run.signs))
-            self._open.append(run)
-            after_run = True
+                self._parse(chunk[run.begins[first] : place])
+            first = stop
         self._parse(chunk[place:])
+
+    def _take(self, run: Run, first: int, stop: int, borders: Sequence[int], heads: Sequence[Any]) -> None:
+        """Take observations: of the series that is open, and of those that begin behind borders, with their fields."""
+        if borders:
+            last = borders[-1] + 1
+            self._count(borders[0] + 1 - first)
+            self._open.append(run.cut(first, last))
+            self._end_series()
+            registered = self._found.get(_REGISTERED, "")
+            lengths = np.diff(borders).tolist()
+            self._series += [(*head, registered) for head in heads[:-1]]
+            self._lengths += lengths
+            self._rows += sum(lengths)
+            self._found.update(zip(_OF_SERIES, heads[-1], strict=True))
+            first = last
+        self._count(stop - first)
+        self._open.append(run.cut(first, stop))
 
     def _is_in_series(self) -> bool:
         """Tell whether the parser stands directly in a series: in a comment or the like it has not taken all of it."""
@@ -306,87 +305,7 @@ class _Reader:
     def _deliver(self) -> Iterator[Delivery]:
         """Deliver the series that are whole."""
         parts, series, lengths = self._whole, self._series, self._lengths
-        rows = np.arange(self._delivered + 1, self._rows + 1)
+        first_row = self._delivered + 1
         self._whole, self._series, self._lengths, self._delivered = [], [], [], self._rows
         if parts and not self._check_only:
-            heads = [pa.array(column, pa.string()) for column in zip(*series, strict=True)]
-            owner = pa.array(np.repeat(np.arange(len(lengths)), lengths))
-            yield _decode(heads, _list_fields(parts), owner, rows, self._fallback)
-
-
-def _list_fields(parts: Sequence[_Part]) -> list[pa.Array]:
-    """List the fields of observations, by ``_OF_OBSERVATION``; runs that follow each other are decoded at once."""
-    pieces = []
-    for by_run, group in groupby(parts, lambda part: isinstance(part, Run)):
-        if by_run:
-            pieces.append(decode_runs([part for part in group if isinstance(part, Run)]))
-        else:
-            columns = zip(*(one for part in group if isinstance(part, list) for one in part), strict=True)
-            pieces.append([pa.array(column, pa.string()) for column in columns])
-    return [pa.concat_arrays(columns) for columns in zip(*pieces, strict=True)]
-
-
-def _decode(
-    heads: list[pa.Array], fields: list[pa.Array], owner: pa.Array, rows: NDArray[np.int64], fallback: int | None
-) -> Delivery:
-    """Decode observations.
-
-    Args:
-        heads: the fields of each series as they stand in the file, by ``_OF_SERIES``, and its registration time.
-        fields: those of each observation, by ``_OF_OBSERVATION``; null where there is none.
-        owner: the series that each observation belongs to.
-        rows: int64, its number in the file.
-        fallback: when series are registered whose message does not say it, in microseconds UTC.
-    """
-    point, product, unit, resolution, start, registered = heads
-    sequence, quantity, quality, missing = fields
-    seconds = parse_resolution(resolution)
-    places = pc.if_else(pc.match_substring_regex(sequence, _SEQUENCE_FORM), sequence, None).cast(pa.int64())
-    places = pc.if_else(pc.greater(places, 0), places, None)
-    # Unread durations would be multiplied as null, which the checks of every format then name.
-    steps = pc.multiply(pc.subtract(places, 1), pc.multiply(seconds.cast(pa.int64()), 1_000_000).take(owner))
-    begins = pc.add(_parse_time(start).view(pa.int64()).take(owner), steps).view(_TIME)
-    moments = _parse_time(registered)
-    if fallback is not None:
-        moments = pc.if_else(pc.equal(registered, ""), pa.scalar(fallback).cast(_TIME), moments)
-    words = _find_words(quantity, quality, missing)
-    known = name_units(product, unit).take(owner)
-    # One that comes twice is as lost as an empty one.
-    twice = pc.or_(pc.match_substring(point, "+"), pc.match_substring(product, "+"))
-    columns = Columns(
-        metering_point_id=pc.if_else(twice, "", point).dictionary_encode().take(owner),
-        product=product.dictionary_encode().take(owner),
-        start=begins,
-        resolution_s=seconds.take(owner),
-        registered_at=moments.take(owner),
-        energy=parse_energy(quantity, known, "."),
-        status=translate_words(words, _WORDS),
-        row=rows,
-    )
-    delivered = {
-        "metering_point_id": point.take(owner),
-        "product": columns.product,
-        # Both are shown only where one part can't be read, and then must not be taken for the whole.
-        "start": _join(start.take(owner), " SEQ ", sequence),
-        "energy": _join(quantity, " ", unit.take(owner)),
-        "resolution": resolution.take(owner),
-        "registered_at": registered.take(owner),
-        "status": words,
-    }
-    return deliver_readings(columns, delivered)
-
-
-def _find_words(quantity: pa.Array, quality: pa.Array, missing: pa.Array) -> pa.Array:
-    """Find the status word of each observation; what contradicts itself has a word that is none."""
-    alone = pc.and_(quantity.is_null(), quality.is_null())
-    said = pc.and_(missing.is_valid(), pc.invert(pc.is_in(missing, pa.array(_NOT_MISSING))))
-    return pc.if_else(said, pc.if_else(alone, "QM", "QM+"), pc.fill_null(quality, "OK"))
-
-
-def _parse_time(text: pa.Array) -> pa.Array:
-    """Parse times, null where there is none; nanoseconds of a clock that has none are passed over."""
-    return parse_instant(pc.replace_substring_regex(text, r"(\.[0-9]{6})0{1,3}", r"\1"))
-
-
-def _join(text: pa.Array, between: str, other: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(text, other, between, null_handling="replace", null_replacement="")
+            yield decode_series(series, lengths, parts, first_row, self._fallback)

@@ -1,6 +1,6 @@
 """From decoded columns to deliveries: what every format shares once its own fields are typed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ from transforms.series import (
 )
 
 Mask = NDArray[np.bool_]
+#: Gives the fields of readings at some places (integers) as they stood in the file, by ``TEXT_FIELDS``.
+Show = Callable[[pa.Array], Mapping[str, pa.Array]]
 
 #: Times outside 1970-2199 are no times of a meter: sentinels such as the year 9999 would stretch every calendar.
 _EARLIEST, _LATEST = (int(np.datetime64(year, "us").astype(np.int64)) for year in ("1970", "2200"))
@@ -105,6 +107,11 @@ def deliver_readings(
         delivered: the fields as they stood in the file, by ``TEXT_FIELDS``, for what is set aside and can't be read.
         faults: what only the source can see (ambiguous or impossible local times), as masks.
     """
+    return deliver_shown(columns, lambda taken: {name: of.take(taken) for name, of in delivered.items()}, faults)
+
+
+def deliver_shown(columns: Columns, show: Show, faults: Mapping[Reason, Mask] | None = None) -> Delivery:
+    """Deliver readings as ``deliver_readings`` does, where it costs something to say how they stood in the file."""
     values = _check_values(columns.energy, columns.status)
     # Folded as they stand, so that what a series has in common is looked at once a series.
     raw = fold_long(
@@ -129,7 +136,7 @@ def deliver_readings(
     bad = np.flatnonzero(codes != ACCEPTED)
     taken = pa.array(bad)
     rejected = build_rejected(
-        _show_fields(columns, delivered, taken),
+        _show_fields(columns, show(taken), taken),
         row=columns.row[bad],
         position=np.zeros_like(bad),
         codes=codes[bad],
@@ -182,8 +189,8 @@ def reject_rows(rows: NDArray[np.int64]) -> pa.RecordBatch:
 
 
 def translate_words(words: pa.Array, scale: Mapping[str, Status]) -> pa.Array:
-    """Translate status words to codes, int8; null where the scale does not have the word."""
-    encoded = words.cast(pa.string()).dictionary_encode()
+    """Translate status words (plain or dictionary-encoded) to codes, int8; null where the scale does not have one."""
+    encoded = words if pa.types.is_dictionary(words.type) else words.cast(pa.string()).dictionary_encode()
     codes = [scale.get(word.strip()) if word else None for word in encoded.dictionary.to_pylist()]
     return pa.array(codes, pa.int8()).take(encoded.indices)
 
@@ -239,12 +246,12 @@ def _bound(array: pa.Array, least: int, most: int) -> tuple[NDArray[np.int64], M
     return values, outside
 
 
-def _show_fields(columns: Columns, delivered: Mapping[str, pa.Array], taken: pa.Array) -> dict[str, pa.Array]:
+def _show_fields(columns: Columns, shown: Mapping[str, pa.Array], taken: pa.Array) -> dict[str, pa.Array]:
     """Show readings that are set aside: fields in our own form, as delivered where they could not be read.
 
     What a feed leaves to its mapping (unit, decimal sign, time zone, words) need not be known then to read them again.
     """
-    fields = {name: render_field(name, column.take(taken)) for name, column in delivered.items() if name in TEXT_FIELDS}
+    fields = {name: render_field(name, column) for name, column in shown.items() if name in TEXT_FIELDS}
     for name, column in columns.as_delivered().items():
         if name not in _NAMES:
             own = render_field(name, column.take(taken))

@@ -1,6 +1,7 @@
 """Text and numbers of feeds to exact values, column by column. Null is what could not be decoded."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from pathlib import Path
@@ -36,7 +37,7 @@ def parse_energy(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array
 
     Args:
         text: strings; empty and ``null`` are null.
-        units: strings, the unit of each; of ``UNITS``. Null is none of them.
+        units: strings, plain or dictionary-encoded, the unit of each; of ``UNITS``. Null is none of them.
         decimal_sign: ``.`` or ``,``.
 
     Returns:
@@ -48,16 +49,12 @@ def parse_energy(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array
         # A point is no decimal sign then: what has one must not be read as if it were.
         text = pc.if_else(pc.match_substring(text, "."), None, text)
         text = pc.replace_substring(text, decimal_sign, ".")
-    encoded = units.cast(pa.string()).dictionary_encode()
-    names = [name.strip() if name else "" for name in encoded.dictionary.to_pylist()]
-    if len(names) == 1 and names[0] in UNITS and encoded.null_count == 0:
-        return _parse_kwh(text, UNITS[names[0]])
-    energy = pa.nulls(len(text), pa.int64())
-    for code, name in enumerate(names):
-        if name in UNITS:
-            chosen = pc.equal(encoded.indices, code)
-            energy = pc.replace_with_mask(energy, chosen, _parse_kwh(text.filter(chosen), UNITS[name]))
-    return energy
+    return _by_unit(text, units, _parse_kwh)
+
+
+def scale_energy(millionths: pa.Array, units: pa.Array) -> pa.Array:
+    """Bring millionths of a unit, int64, ``MAX_ENERGY`` of them at most, to milliwatt-hours, like ``parse_energy``."""
+    return _by_unit(millionths, units, _scale)
 
 
 def round_decimals(amounts: pa.Array, power: int = 0) -> pa.Array:
@@ -154,6 +151,31 @@ def parse_stamp(text: str) -> int:
         raise ValueError("no offset")
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * DAY_S + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _by_unit(column: pa.Array, units: pa.Array, convert: Callable[[pa.Array, int], pa.Array]) -> pa.Array:
+    """Convert values to milliwatt-hours, by the power of ten of kWh that their unit is; null where it is none."""
+    encoded = units if pa.types.is_dictionary(units.type) else units.cast(pa.string()).dictionary_encode()
+    names = [name.strip() if name else "" for name in encoded.dictionary.to_pylist()]
+    if len(names) == 1 and names[0] in UNITS and encoded.null_count == 0:
+        return convert(column, UNITS[names[0]])
+    energy = pa.nulls(len(column), pa.int64())
+    for code, name in enumerate(names):
+        if name in UNITS:
+            chosen = pc.fill_null(pc.equal(encoded.indices, code), False)
+            energy = pc.replace_with_mask(energy, chosen, convert(column.filter(chosen), UNITS[name]))
+    return energy
+
+
+def _scale(millionths: pa.Array, power: int) -> pa.Array:
+    if power == 0:
+        return millionths
+    if power > 0:
+        inside = pc.less_equal(pc.abs(millionths), MAX_ENERGY // 10**power)
+        return pc.multiply(pc.if_else(inside, millionths, None), 10**power)
+    # Exactly half to even: quotients of integers of 47 bits are no nearer to a half than they are, or on it.
+    rounded = np.rint(millionths.fill_null(0).to_numpy() / 10**-power).astype(np.int64)
+    return pc.if_else(millionths.is_valid(), pa.array(rounded), None)
 
 
 def _parse_kwh(text: pa.Array, power: int) -> pa.Array:

@@ -1,6 +1,7 @@
 import datetime as dt
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from source_cases import POINT, read_file
 from pipeline.errors import BadFileError
 from pipeline.sources import datahub_xml
 from pipeline.sources.base import ReadOptions
+from pipeline.sources.datahub_runs import Layouts
 from pipeline.sources.registry import find_source
 from schemas.status import Status
 
@@ -366,7 +368,9 @@ def text_of(forms):
 
 TAGS = st.sampled_from(["SEQ", "EOBS", "QTY", "QQ", "QM"])
 PLAIN = st.one_of(
-    st.builds(observation, st.integers(0, 20), text_of(["1.5", " 2 ", "", "1 2", "1.2.3"]), st.none()),
+    st.builds(observation, st.integers(0, 20), text_of(["1.5", " 2 ", "", "1 2", "1.2.3", "1.", ".5"]), st.none()),
+    st.builds(observation, st.integers(1, 200), st.decimals(0, 10**9, places=6).map(str), st.none()),
+    st.builds(observation, st.integers(1, 200), st.sampled_from(["0.0005", "0.0015", "0.000500", "7.0000001"])),
     st.builds(observation, st.integers(1, 20), st.just("3.25"), text_of(["Z01", "Z 04", "56", "21", "", "E01", "1Z0"])),
     st.builds(lambda n, word: missing(n, f"<QM>{word}</QM>"), st.integers(1, 20), text_of(["true", "tr ue", "", "0"])),
 )
@@ -408,16 +412,19 @@ ODD = st.sampled_from(
     st.sampled_from([None, "urn", "ns0"]),
     st.sampled_from(["", "\n  ", "\r\n"]),
     st.sampled_from([1 << 20, 97, 400]),
+    st.sampled_from(["kWh", "kWh", "Wh", "MWh", "GWh", "kvarh"]),
+    st.sampled_from([200, 200, 1, 0]),
 )
 @settings(max_examples=300, deadline=None)
-def test_runs_are_read_as_one_by_one(tmp_path_factory, lists, prefix, between, chunk):
-    text = message(*(series(*observations, point=f"64{n}") for n, observations in enumerate(lists)))
+def test_runs_are_read_as_one_by_one(tmp_path_factory, lists, prefix, between, chunk, unit, layouts):
+    text = message(*(series(*observations, point=f"64{n}", unit=unit) for n, observations in enumerate(lists)))
     text = text.replace("><", f">{between}<") if between else text
     path = tmp_path_factory.mktemp("f") / "f.xml"
     path.write_bytes((with_prefix(text, prefix) if prefix and "<!" not in text and "<?" not in text else text).encode())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.sources.datahub_xml._CHUNK_BYTES", chunk)
+        patch.setattr("pipeline.sources.datahub_runs._MOST_LAYOUTS", layouts)
         assert_same_both_ways(path)
 
 
@@ -430,7 +437,8 @@ def assert_same_both_ways(path):
 
     with pytest.MonkeyPatch.context() as patch:
         by_runs = outcome()
-        patch.setattr("pipeline.sources.datahub_xml.find_runs", lambda _: [])
+        find = Layouts.find
+        patch.setattr(Layouts, "find", lambda self, _: find(self, b""))
         assert by_runs == outcome()
 
 
@@ -560,9 +568,10 @@ PRODUCT = "ProductIncludedProductCharacteristic"
 
 
 def learn(border):
-    reader = datahub_xml._Reader("", ReadOptions())
-    reader._borders.learn(border.encode())
-    return reader._borders.read(border.encode())
+    borders, data = datahub_xml._Reader("", ReadOptions())._borders, border.encode()
+    borders.learn(data)
+    (found,) = borders.find(data + b"<OBS>...", np.array([0]), np.array([len(data)]), b"</Transaction>")
+    return found
 
 
 def test_a_border_that_is_known_gives_its_fields():
