@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz test-cluster faults-cluster flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
+.PHONY: help setup demo test faults fuzz test-cluster faults-cluster faults-store flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -65,11 +65,14 @@ faults: setup ## kill the real command 200 times, let several run at once 50 tim
 	@touch $@
 
 CLUSTER ?= long or not long
-test-cluster: .venv/flink ## a real Flink cluster on loopback: the same rows, and nothing left of it (needs Java 17 and Maven)
+test-cluster: .venv/flink ## real Flink, S3 and PostgreSQL on loopback: the same rows, and nothing left of them (needs Java 17, Maven, Go, PostgreSQL)
 	METERVEIL_TEST_CLUSTER=1 $(BIN)/pytest -rs tests/cluster -m '$(CLUSTER)'
 
 faults-cluster: .venv/flink ## kill TaskManagers and workers of a real cluster, 20 times
 	$(BIN)/python tests/cluster/cluster_campaign.py
+
+faults-store: setup ## let an S3 server and a PostgreSQL fail under real runs, 20 times (needs Go and PostgreSQL)
+	$(BIN)/python tests/cluster/store_campaign.py
 
 flink-demo: .venv/flink ## the demo's ingest on a real Flink cluster on loopback, beside the same in one process
 	$(BIN)/python deploy/flink/demo.py demo/flink

@@ -6,12 +6,15 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
+from pipeline.records import RecordPath
 
 _FILE = "audit.jsonl"
 #: What the first line names as the one before.
@@ -54,7 +57,7 @@ def record_event(lake: Lake, entry: AuditEntry) -> None:
         MeterveilError: the log of the operational zone can't be written by somebody who can read that zone.
     """
     private = lake.reaches("operational")
-    path = (lake.operational if private else lake.analytics) / _FILE
+    path = lake.records("operational" if private else "analytics") / _FILE
     try:
         append_entry(path, entry, private=private)
     except OSError as error:
@@ -67,24 +70,26 @@ def record_event(lake: Lake, entry: AuditEntry) -> None:
         sys.stderr.write("note: this user can't write the audit log\n")
 
 
-def append_entry(path: Path, entry: AuditEntry, *, private: bool) -> None:
+def append_entry(path: Path | RecordPath, entry: AuditEntry, *, private: bool) -> None:
     """Append one line under a lock, so that concurrent writers keep one chain; it is on the disk on return.
 
     Raises:
         OSError: the file can't be opened or written.
     """
+    if isinstance(path, RecordPath):
+        path.append_line(partial(_make_line, entry))
+        return
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600 if private else 0o666)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # ends with the descriptor
         end, last = _last_line(file.fileno())
-        fields = asdict(entry) | {"at": entry.at.isoformat(), "previous": _digest(last) if last else _START}
         file.truncate(end)  # a line that a dying process left unfinished was never acknowledged
         file.seek(end)
-        file.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+        file.write(_make_line(entry, last))
         os.fsync(file.fileno())
 
 
-def verify_chain(path: Path) -> tuple[int, str]:
+def verify_chain(path: Path | RecordPath) -> tuple[int, str]:
     """Check that every line of a log follows from the one before.
 
     Returns:
@@ -95,14 +100,19 @@ def verify_chain(path: Path) -> tuple[int, str]:
         MeterveilError: a line was changed, taken out, put in or torn.
     """
     previous, number = _START, 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with path.open("rb") if isinstance(path, Path) else nullcontext(path.read_lines()) as lines:
+        for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n") or _previous_of(line) != previous:
                 raise MeterveilError(
                     "does not follow from the entry before", where=f"{path}, line {number}", remedy="ask who wrote here"
                 )
             previous = _digest(line)
     return number, previous
+
+
+def _make_line(entry: AuditEntry, last: bytes) -> bytes:
+    fields = asdict(entry) | {"at": entry.at.isoformat(), "previous": _digest(last) if last else _START}
+    return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
 def _previous_of(line: bytes) -> object:

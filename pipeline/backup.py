@@ -82,6 +82,12 @@ def back_up(lake: Lake, target: Path, now: datetime) -> dict[str, Any]:
     Raises:
         MeterveilError: the target is inside the lake or of another one, or files vanish again and again.
     """
+    if lake.settings.catalog:
+        raise MeterveilError(
+            "a lake with a catalog server is backed up by what keeps it",
+            where=str(lake.root),
+            remedy="dump the database first, then copy or version the store's objects (deploy/store/README.md)",
+        )
     target = target.resolve()
     if target.is_relative_to(lake.root):
         raise MeterveilError("a backup can't be in its lake", where=str(target), remedy="name a folder on another disk")
@@ -202,7 +208,7 @@ def _copy_changing(lake: Lake, folder: Path) -> Iterator[Copied]:
 
 def _copy_lasting(lake: Lake, name: str, target: Path, before: dict[str, Copied]) -> Copied:
     """Copy a file that never changes, unless a backup has it."""
-    path, out = lake.root / name, target / "files" / name
+    path, out = Path(lake.root) / name, target / "files" / name
     known = before.get(name)
     if known and out.exists() and out.stat().st_size == known.bytes:
         return known

@@ -34,11 +34,13 @@ from pipeline.lake import Lake
 from pipeline.lease import clean_up_dead, leased
 from pipeline.ledger import describe_options
 from pipeline.machine import tell_boot
+from pipeline.records import RecordPath
 from pipeline.reference import build_snapshot
 from pipeline.registers import ResolveRules
 from pipeline.resume import interrupted_run, note_begin, policy_copy
 from pipeline.shadow import list_remade
 from pipeline.sources.base import ReadOptions
+from pipeline.stores import ObjectPath, Place, columnar, local_folder, locate
 from schemas.views import VIEW_KINDS
 from transforms.plan import Plan
 from transforms.pseudonym import derive_matching_key
@@ -49,8 +51,8 @@ class RunRequest:
     """What every run is given.
 
     Attributes:
-        keyset: path of the keyset.
-        kek: path of the key-encryption key, or ``env:NAME``.
+        keyset: place of the keyset.
+        kek: place of the key-encryption key, or ``env:NAME``.
         threads: threads of this machine.
         reference: folder of reference feeds, or None for the reference of the lake.
         asked: how to read inputs, as the user said it.
@@ -58,10 +60,10 @@ class RunRequest:
         in_process: whether all that works for the run ends with this process.
     """
 
-    keyset: Path
+    keyset: Place
     kek: str
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    reference: Path | None = None
+    reference: Place | None = None
     asked: ReadOptions = field(default_factory=ReadOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
     in_process: bool = True
@@ -69,7 +71,7 @@ class RunRequest:
 
 @contextmanager
 def begin_run(
-    lake: Lake, policy: Path, plan: Plan, request: RunRequest, command: str, now: datetime, *, rebuilds: bool = False
+    lake: Lake, policy: Place, plan: Plan, request: RunRequest, command: str, now: datetime, *, rebuilds: bool = False
 ) -> Iterator[RunContext]:
     """Begin a run: after those that died, on the tables as they are, with a lease until the block ends.
 
@@ -102,17 +104,18 @@ def begin_run(
             tombstones = digest_tombstones(lake)
             reference = newest_reference(lake)
         if request.reference:
-            _check_sources(request.reference, plan)
             rules = ResolveRules(plan.resolution, derive_matching_key(keyset.primary.secret.reveal(SECRET_ACCESS)))
-            reference = build_snapshot(request.reference, reference_folder(lake), lake.settings.bucket_count, rules)
-        if not request.in_process:
+            with local_folder(request.reference) as feeds:
+                _check_sources(feeds, plan)
+                reference = build_snapshot(feeds, reference_folder(lake), lake.settings.bucket_count, rules)
+        if not request.in_process or lake.settings.catalog:
             policy = stage_policy(lake, run_id, policy)
         context = RunContext(
             run_id=run_id,
             lake=str(lake.root),
             policy=str(policy.resolve()),
             keyset=str(request.keyset.resolve()),
-            kek=request.kek if request.kek.startswith("env:") else str(Path(request.kek).resolve()),
+            kek=request.kek if request.kek.startswith("env:") else str(locate(request.kek).resolve()),
             reference=reference.version,
             snapshots=snapshots,
             horizons=horizons,
@@ -121,13 +124,13 @@ def begin_run(
             options=describe_options(request.asked),
             threads=request.threads,
             remade=remade,
-            boot=tell_boot(),
+            boot="" if lake.settings.catalog else tell_boot(),
         )
         with _audited(lake, command, run_id):
             yield context
 
 
-def own_policy(lake: Lake) -> Path:
+def own_policy(lake: Lake) -> Path | RecordPath:
     """Find the policy that a lake's tables were made by.
 
     Raises:
@@ -147,7 +150,8 @@ def read_run_record(lake: Lake, run_id: str) -> dict[str, Any]:
     """
     for file in lake.state(RUNS).files():
         if file.label == run_id:
-            record: dict[str, Any] = json.loads(pq.read_table(file.path, columns=["record"])["record"][0].as_py())
+            [text] = pq.read_table(columnar(file.path), columns=["record"])["record"].to_pylist()
+            record: dict[str, Any] = json.loads(text)
             return record
     raise MeterveilError("the run has not committed", where=run_id, remedy="run it again")
 
@@ -161,7 +165,7 @@ def _check_sources(reference: Path, plan: Plan) -> None:
             )
 
 
-def _begin_rebuild(lake: Lake, policy: Path, plan: Plan, run_id: str) -> tuple[str, ...]:
+def _begin_rebuild(lake: Lake, policy: Place, plan: Plan, run_id: str) -> tuple[str, ...]:
     """Note that a rebuild begins, and find the tables that it has to make anew."""
     remade = list_remade(lake, plan)
     for name in remade:
@@ -175,7 +179,7 @@ def _begin_rebuild(lake: Lake, policy: Path, plan: Plan, run_id: str) -> tuple[s
     return remade
 
 
-def stage_policy(lake: Lake, run_id: str, policy: Path) -> Path:
+def stage_policy(lake: Lake, run_id: str, policy: Place) -> Path | ObjectPath:
     """Copy a run's policy to where workers find it that have no other file of this machine's in common."""
     copy = staging_folder(lake, run_id) / policy.name
     write_file(copy, policy.read_bytes(), private=True)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.context import OpenRun
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.staging import FrameRef, read_frames, write_frames
+from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile
 from pipeline.totals import Totals, add_totals
 from transforms.calendar import LocalCalendar, to_date
@@ -175,10 +176,12 @@ def _read_state(path: str, local_date: int, calendar: LocalCalendar) -> list[pa.
 
 def _read_blocks(path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Read columns of a data file as it was written, row group by row group, text as dictionaries."""
-    with pq.ParquetFile(path) as file:
+    source = columnar(path)
+    with pq.ParquetFile(source) as file:
         schema, metadata = file.schema_arrow, file.metadata
     text = [name for name in columns if pa.types.is_string(schema.field(name).type)]
-    with pq.ParquetFile(path, metadata=metadata, read_dictionary=text, pre_buffer=False) as file:
+    apart = source is not path  # then a request for each column would be most of the time
+    with pq.ParquetFile(source, metadata=metadata, read_dictionary=text, pre_buffer=apart) as file:
         for number in range(metadata.num_row_groups):
             yield file.read_row_group(number, columns, use_threads=False)
 
@@ -230,7 +233,7 @@ def _is_in_step(current: CurrentFile | None, footer: Mapping[str, str]) -> bool:
     """Tell whether a current file says that it derives from what it should."""
     if current is None:
         return False
-    marks = pq.read_metadata(current.path).metadata
+    marks = pq.read_metadata(columnar(current.path)).metadata
     return all(marks.get(name.encode()) == value.encode() for name, value in footer.items())
 
 
@@ -242,7 +245,7 @@ def _sources(datasets: Iterable[Dataset]) -> set[str]:
 def _same_rows(path: str, dataset: Dataset, state: _State) -> bool:
     """Tell whether a cell's rows come out as they were; looks no further than the first block that differs."""
     columns = [column.name for column in dataset.columns]
-    if pq.read_schema(path).names != columns:
+    if pq.read_schema(columnar(path)).names != columns:
         return False
     blocks = zip_longest(_read_blocks(path, columns), state)
     return all(

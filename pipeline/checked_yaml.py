@@ -6,7 +6,6 @@ The messages are made of the schema's descriptions: whatever can be wrong in it 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
@@ -14,6 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from pipeline.errors import MeterveilError
+from pipeline.stores import Place, locate
 from transforms.policy_errors import PolicyError, suggest_name
 
 #: In C where PyYAML was built with it, as its wheels are: a tenth of the time.
@@ -57,13 +57,13 @@ class Document:
         )
 
 
-def load_document(path: str | Path, schema: Mapping[str, Any]) -> Document:
+def load_document(path: str | Place, schema: Mapping[str, Any]) -> Document:
     """Load a YAML file.
 
     Raises:
         MeterveilError: there is none, it is no YAML, or not what the schema wants; with file, line and field.
     """
-    document = _read_yaml(Path(path))
+    document = _read_yaml(locate(path))
     if faults := list(Draft202012Validator(schema).iter_errors(document.content)):
         # A misspelt key is also a missing one: what is there comes first, then what is not.
         present = [fault for fault in faults if fault.validator != "required"] or faults
@@ -76,7 +76,7 @@ def _shorten(text: str) -> str:
     return _LONG.sub(r"\1…", " ".join(text.split()))
 
 
-def _read_yaml(path: Path) -> Document:
+def _read_yaml(path: Place) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
         _check_shape(text)

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -25,6 +24,7 @@ from pipeline.night import judge_night
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.quarantine import InputWork, settle_quarantine
 from pipeline.staging import read_frames
+from pipeline.stores import locate
 from pipeline.table_state import is_cell_dataset
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
@@ -152,7 +152,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         delete_outlived(run)
         # Not before: a step that is tried again begins with the same files.
         for file in set(written).difference(outcome.written):
-            Path(file.path).unlink(missing_ok=True)
+            locate(file.path).unlink(missing_ok=True)
 
 
 def check_unchanged(lake: Lake, plan: Plan, keyset: Keyset) -> None:

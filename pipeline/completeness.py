@@ -11,6 +11,7 @@ from pipeline.context import newest_reference
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
 from pipeline.reference import Snapshot
+from pipeline.stores import columnar
 from transforms.calendar import LocalCalendar, local_calendar
 from transforms.completeness import DayCount, count_rows, count_silent
 from transforms.occupancy import contracted_points
@@ -57,7 +58,7 @@ def count_days(
         if path is None:
             points = len(contracted_points(cell.local_date, reference.occupancies(cell.bucket)))
             return count_silent(cell.local_date, points, _minutes(calendar, cell.local_date))
-        rows = pq.read_table(path, columns=[names[field] for field in _FIELDS], partitioning=None)
+        rows = pq.read_table(columnar(path), columns=[names[field] for field in _FIELDS], partitioning=None)
         return count_rows(cell.local_date, rows.rename_columns(list(_FIELDS)))
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -16,6 +16,7 @@ from pipeline.policy_file import load_policy
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
 from pipeline.site_counts import SiteCounts
 from pipeline.sources.base import ReadOptions
+from pipeline.stores import ObjectPath, locate
 from pipeline.table_state import CurrentFile
 from transforms.calendar import LocalCalendar, local_calendar
 from transforms.plan import Dataset, Plan, epoch_label
@@ -76,8 +77,8 @@ class OpenRun:
         check_boot(context.boot)
         self.context = context
         self.lake: Lake = open_lake(context.lake)
-        self.policy_text = Path(context.policy).read_text(encoding="utf-8")
-        self.plan: Plan = load_policy(Path(context.policy))
+        self.policy_text = locate(context.policy).read_text(encoding="utf-8")
+        self.plan: Plan = load_policy(locate(context.policy))
         self.calendar: LocalCalendar = local_calendar(self.lake.settings.time_zone)
 
     def refreshed(self) -> "OpenRun":
@@ -100,14 +101,14 @@ class OpenRun:
         return OpenRun(replace(now.context, reference=now.lake_reference.version))
 
     @property
-    def staging(self) -> Path:
+    def staging(self) -> Path | ObjectPath:
         """The folder of frames on their way."""
         return staging_folder(self.lake, self.context.run_id)
 
     @cached_property
     def keyset(self) -> Keyset:
         """The keyset, unwrapped."""
-        return open_keyset(Path(self.context.keyset), self.context.kek)
+        return open_keyset(locate(self.context.keyset), self.context.kek)
 
     @cached_property
     def reference(self) -> Snapshot:
@@ -226,11 +227,11 @@ def mark_of(run_id: str) -> str:
     return run_id.rpartition("-")[2]
 
 
-def staging_folder(lake: Lake, run_id: str) -> Path:
+def staging_folder(lake: Lake, run_id: str) -> Path | ObjectPath:
     """Where a run keeps frames until it has committed; of use to nobody afterwards."""
     return lake.operational / "staging" / run_id
 
 
-def reference_folder(lake: Lake) -> Path:
+def reference_folder(lake: Lake) -> Path | ObjectPath:
     """Where a lake keeps its reference snapshots."""
     return lake.operational / "reference"

@@ -21,6 +21,7 @@ from pipeline.errors import MeterveilError
 from pipeline.files import make_folder, replace_file
 from pipeline.iceberg import current_files
 from pipeline.lake import Lake
+from pipeline.stores import ObjectPath, Place, locate, measure
 
 _FOLDER = "digests"
 
@@ -40,9 +41,9 @@ class RecordedDigests:
     files: dict[str, str]
 
 
-def digest_file(path: str | Path) -> str:
+def digest_file(path: str | Place) -> str:
     """Compute the SHA-256 of a file, hex."""
-    with open(path, "rb") as file:  # noqa: PTH123 - most paths are text here, from manifests
+    with locate(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -84,7 +85,7 @@ def record_digests(lake: Lake, tables: Iterable[str], run_id: str, reference: st
     replace_file(folder / f"{run_id}.json", _encode(recorded), private=True)
 
 
-def read_digests(path: Path) -> RecordedDigests:
+def read_digests(path: Place) -> RecordedDigests:
     """Read what one commit left.
 
     Raises:
@@ -101,7 +102,7 @@ def read_digests(path: Path) -> RecordedDigests:
     return recorded
 
 
-def find_superseded(lake: Lake, gone: Container[str] = ()) -> list[Path]:
+def find_superseded(lake: Lake, gone: Container[str] = ()) -> list[Path | ObjectPath]:
     """Find the records that say nothing more: of every file of theirs that is still there a later one says the same.
 
     Damaged records are left where they are, for verification to find.
@@ -114,11 +115,13 @@ def find_superseded(lake: Lake, gone: Container[str] = ()) -> list[Path]:
     for path in digests_folder(lake).glob("*.json"):
         with suppress(MeterveilError):
             records.append((read_digests(path), path))
+    named = sorted({name for record, _ in records for name in record.files if name not in gone})
+    there = {name for name, size in zip(named, measure(named), strict=True) if size is not None}
     said: set[tuple[str, str]] = set()
     superseded = []
     # The last one has every table's metadata as it is now, so it always stays.
     for record, path in sorted(records, key=lambda one: datetime.fromisoformat(one[0].recorded_at), reverse=True):
-        still = {(name, digest) for name, digest in record.files.items() if name not in gone and Path(name).exists()}
+        still = {(name, digest) for name, digest in record.files.items() if name in there}
         if said and still <= said:
             superseded.append(path)
         else:
@@ -132,6 +135,6 @@ def _encode(recorded: RecordedDigests) -> bytes:
     return json.dumps({"sha256": own, "recorded": body}).encode()
 
 
-def digests_folder(lake: Lake) -> Path:
+def digests_folder(lake: Lake) -> Path | ObjectPath:
     """Where a lake keeps the digests."""
     return lake.operational / _FOLDER

@@ -15,6 +15,7 @@ from pipeline.audit import AuditEntry, record_event
 from pipeline.errors import MeterveilError
 from pipeline.files import create_file, make_folder
 from pipeline.lake import Lake
+from pipeline.stores import columnar
 from transforms.plan import Dataset, Plan
 from transforms.policy_errors import suggest_name
 
@@ -138,7 +139,7 @@ def _write(lake: Lake, dataset: Dataset, path: Path) -> Disclosed:
     files = sorted(lake.state(dataset.name).files(), key=lambda file: file.label)
     with open(create_file(path, private=True), "wb") as stream, pq.ParquetWriter(stream, schema) as writer:  # noqa: PTH123
         for file in files:
-            with pq.ParquetFile(file.path) as source:
+            with pq.ParquetFile(columnar(file.path)) as source:
                 for batch in source.iter_batches():
                     writer.write_table(pa.Table.from_batches([batch]).cast(schema))
                     rows += batch.num_rows

@@ -135,7 +135,7 @@ def add_tombstones(lake: Lake, keyset: Keyset, ids: pa.Array, first: date, last:
     new = {Tombstone(key.info.id, tag.hex(), first.isoformat(), last.isoformat()) for tag in hashes}
     tombstones = sorted(new.union(read_tombstones(lake)))
     text = json.dumps([asdict(tombstone) for tombstone in tombstones], indent=1)
-    replace_file(lake.operational / _FILE, text.encode(), private=True)
+    replace_file(lake.records("operational") / _FILE, text.encode(), private=True)
 
 
 def read_tombstones(lake: Lake) -> tuple[Tombstone, ...]:
@@ -144,7 +144,7 @@ def read_tombstones(lake: Lake) -> tuple[Tombstone, ...]:
     Raises:
         MeterveilError: the file is damaged, or gone.
     """
-    path = lake.operational / _FILE
+    path = lake.records("operational") / _FILE
     try:
         return tuple(Tombstone(**fields) for fields in json.loads(lake.read_memory(_FILE)))
     except (ValueError, TypeError):

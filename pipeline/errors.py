@@ -1,10 +1,14 @@
 """The one exception that a user is meant to see, and how others become it."""
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: How the libraries of stores say what a store answered.
+_OF_STORE = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?|google::cloud::Status\((\w+)")
 
 
 class MeterveilError(Exception):
@@ -45,7 +49,7 @@ def in_plain_words() -> Iterator[None]:
     except MeterveilError:
         raise
     except OSError as error:
-        problem = error.strerror or type(error).__name__
+        problem = name_fault(error)
         raise MeterveilError(
             problem, where=str(error.filename or "a file"), remedy="mend that and run it again"
         ) from None
@@ -57,6 +61,13 @@ def in_plain_words() -> Iterator[None]:
             f"{type(error).__name__} in {Path(own.filename).name}, line {own.lineno}, which nobody foresaw",
             remedy="report it with what --log-level DEBUG says",
         ) from None
+
+
+def name_fault(error: OSError) -> str:
+    """Name what went wrong: of a store's error, which is several lines, the word that tells."""
+    if word := _OF_STORE.search(str(error)):
+        return f"the object store says {' '.join(filter(None, word.groups()))}"
+    return error.strerror or type(error).__name__
 
 
 def _is_own(file: str) -> bool:

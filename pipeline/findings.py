@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from pipeline.stores import Place
 
 #: Places that a check shows; all are counted.
 _SHOWN = 5
@@ -22,33 +23,32 @@ class Check:
     """
 
     name: str
-    root: Path
+    root: Place
     looked_at: int = 0
     violations: int = 0
     notes: int = 0
     places: list[tuple[str, str, bool]] = field(default_factory=list)
 
-    def find(self, place: str | Path, problem: str) -> None:
+    def find(self, place: str | Place, problem: str) -> None:
         """Count something that breaks a rule. Place and problem hold no identifier and no value."""
         self._show(self.violations, place, problem, breaks=True)
         self.violations += 1
 
-    def note(self, place: str | Path, problem: str) -> None:
+    def note(self, place: str | Place, problem: str) -> None:
         """Count something that is worth knowing."""
         self._show(self.notes, place, problem, breaks=False)
         self.notes += 1
 
-    def _show(self, before: int, place: str | Path, problem: str, *, breaks: bool) -> None:
+    def _show(self, before: int, place: str | Place, problem: str, *, breaks: bool) -> None:
         if before < _SHOWN:
-            path = Path(place)
-            shown = path.relative_to(self.root) if path.is_relative_to(self.root) else place
-            self.places.append((str(shown), problem, breaks))
+            shown = str(place).removeprefix(f"{self.root}/")
+            self.places.append((shown, problem, breaks))
 
 
 class Findings:
     """The checks of one verification, in their order."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self._root = root
         self._checks: dict[str, Check] = {}
 

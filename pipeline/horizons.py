@@ -22,7 +22,7 @@ def read_horizons(lake: Lake) -> dict[str, int]:
     Raises:
         MeterveilError: the file is damaged, or gone.
     """
-    path = lake.operational / _FILE
+    path = lake.records("operational") / _FILE
     try:
         return {str(name): int(day) for name, day in json.loads(lake.read_memory(_FILE)).items()}
     except (ValueError, TypeError, AttributeError):
@@ -34,4 +34,4 @@ def advance_horizons(lake: Lake, wanted: Mapping[str, int]) -> None:
     have = read_horizons(lake)
     moved = have | {name: max(day, have.get(name, day)) for name, day in wanted.items()}
     if moved != have:
-        replace_file(lake.operational / _FILE, json.dumps(moved, indent=2).encode() + b"\n", private=True)
+        replace_file(lake.records("operational") / _FILE, json.dumps(moved, indent=2).encode() + b"\n", private=True)

@@ -25,8 +25,10 @@ from pipeline.lake import Lake
 from pipeline.lock import PATIENCE_S, commit_lock
 from pipeline.parquet import DataFile
 from pipeline.policy_file import load_policy
+from pipeline.records import RecordPath
 from pipeline.resume import note_end, policy_copy, rebuild_folder
 from pipeline.shadow import shadow_tables
+from pipeline.stores import Place, list_sorted, measure
 
 #: How far the clock may be behind to be waited for: time servers set it back by seconds.
 _CLOCK_PATIENCE_S = 60.0
@@ -94,7 +96,7 @@ def sole_committer(lake: Lake, patience_s: float = PATIENCE_S) -> Iterator[None]
     lake.check_format()
     with commit_lock(lake, patience_s):
         _await_clock(lake)
-        for path in sorted(_folder(lake).glob("*.json")):
+        for path in list_sorted(_folder(lake), "*.json"):
             _finish(lake, path)
         yield
 
@@ -131,11 +133,11 @@ def list_unfinished(lake: Lake) -> list[str]:
     return sorted(path.stem for path in _folder(lake).glob("*.json"))
 
 
-def _folder(lake: Lake) -> Path:
-    return lake.operational / "journal"
+def _folder(lake: Lake) -> Path | RecordPath:
+    return lake.records("operational") / "journal"
 
 
-def _finish(lake: Lake, path: Path) -> None:
+def _finish(lake: Lake, path: Place) -> None:
     """Make the changes of a journal that are not made yet; goes by the file alone, whoever wrote it."""
     try:
         journal = _read(path)
@@ -169,7 +171,7 @@ def _remake(lake: Lake, journal: Journal, remade: Collection[str]) -> None:
     note_end(lake)
 
 
-def _read(path: Path) -> Journal:
+def _read(path: Place) -> Journal:
     try:
         fields = json.loads(path.read_bytes())
         changes = tuple(
@@ -191,13 +193,12 @@ def _read(path: Path) -> Journal:
 
 def _check_files(journal: Journal) -> None:
     """Check that every file to add is there, whole by its size: a table must not list what can't be read."""
-    for change in journal.changes:
-        for file in change.added:
-            path = Path(file.path)
-            if not path.is_file() or path.stat().st_size != file.bytes:
-                raise MeterveilError(
-                    "a data file of this commit is missing or cut short", where=file.path, remedy="restore the file"
-                )
+    added = [file for change in journal.changes for file in change.added]
+    for file, size in zip(added, measure([file.path for file in added]), strict=True):
+        if size != file.bytes:
+            raise MeterveilError(
+                "a data file of this commit is missing or cut short", where=file.path, remedy="restore the file"
+            )
 
 
 def _apply(table: Table, change: TableChange, journal: Journal) -> None:

@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipeline.errors import MeterveilError
+from pipeline.stores import Place, locate
 
 _FORMAT = "meterveil-keyset"
 _VERSION = 1
@@ -134,6 +135,11 @@ def create_keyset(path: str | Path, kek: str) -> KeyInfo:
     Raises:
         MeterveilError: the keyset exists, or the KEK is refused.
     """
+    for place in (locate(path), _find(kek)):
+        if not isinstance(place, Path):
+            raise MeterveilError(
+                "keys are made on a disk", where=str(place), remedy="make them there, then put them into the store"
+            )
     path = Path(path)
     if path.exists():
         raise MeterveilError("a keyset exists and is not overwritten", where=str(path), remedy="name another file")
@@ -145,18 +151,18 @@ def create_keyset(path: str | Path, kek: str) -> KeyInfo:
     return info
 
 
-def open_keyset(path: str | Path, kek: str) -> Keyset:
+def open_keyset(path: str | Place, kek: str) -> Keyset:
     """Open a keyset and unwrap its enabled keys.
 
     Args:
-        path: the keyset file.
-        kek: path of the KEK file, or ``env:NAME`` for a variable that holds base64url of 32 bytes.
+        path: the keyset, a file or an object.
+        kek: path or object of the KEK, or ``env:NAME`` for a variable that holds base64url of 32 bytes.
 
     Raises:
         MeterveilError: a file that others can read, a KEK that does not fit, a key that is too weak, a primary key
             that is disabled or destroyed.
     """
-    path = Path(path)
+    path = locate(path)
     entries = _read_keyset(path)
     wrapping_key = _read_kek(kek)
     keys = tuple(
@@ -174,9 +180,9 @@ def open_keyset(path: str | Path, kek: str) -> Keyset:
     )
 
 
-def describe_keyset(path: str | Path) -> list[KeyInfo]:
+def describe_keyset(path: str | Place) -> list[KeyInfo]:
     """List the keys of a keyset file, in its order, without opening any."""
-    return [info for info, _ in _read_keyset(Path(path))]
+    return [info for info, _ in _read_keyset(locate(path))]
 
 
 def _write_keyset(entries: list[tuple[KeyInfo, bytes]]) -> bytes:
@@ -189,7 +195,7 @@ def _write_keyset(entries: list[tuple[KeyInfo, bytes]]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def _read_keyset(path: Path) -> list[tuple[KeyInfo, bytes]]:
+def _read_keyset(path: Place) -> list[tuple[KeyInfo, bytes]]:
     """Read ids, status, dates and wrapped secrets; a destroyed key's secret is empty."""
     try:
         document = json.loads(_read_private(path))
@@ -235,7 +241,7 @@ def _wrap(kek: bytes, info: KeyInfo, secret: bytes) -> bytes:
     return nonce + AESGCM(kek).encrypt(nonce, secret, _authenticate(info))
 
 
-def _unwrap(kek: bytes, info: KeyInfo, wrapped: bytes, path: Path) -> bytes:
+def _unwrap(kek: bytes, info: KeyInfo, wrapped: bytes, path: Place) -> bytes:
     try:
         secret = AESGCM(kek).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _authenticate(info))
     except (InvalidTag, ValueError):
@@ -253,15 +259,24 @@ def _names_file(kek: str) -> bool:
 
 
 def _read_kek(kek: str) -> bytes:
-    if "://" in kek:
-        raise MeterveilError(
-            "key-encryption keys from a KMS are not in this build", where="--kek", remedy="use a file or env:NAME"
-        )
-    octets = _read_private(Path(kek)) if _names_file(kek) else _read_variable(kek.removeprefix(_ENVIRONMENT))
+    octets = (
+        _read_variable(kek.removeprefix(_ENVIRONMENT)) if kek.startswith(_ENVIRONMENT) else _read_private(_find(kek))
+    )
     _refuse_weak(octets, kek)
     if len(octets) != _SECRET_BYTES:
         raise MeterveilError("a key-encryption key has 32 bytes, this one more", where=kek)
     return octets
+
+
+def _find(kek: str) -> Place:
+    try:
+        return locate(kek)
+    except MeterveilError:
+        raise MeterveilError(
+            "key-encryption keys from a KMS are not in this build",
+            where="--kek",
+            remedy="use a file, an object of a store, or env:NAME",
+        ) from None
 
 
 def _read_variable(name: str) -> bytes:
@@ -274,9 +289,11 @@ def _read_variable(name: str) -> bytes:
         raise MeterveilError("this is not base64url of 32 bytes", where=f"{_ENVIRONMENT}{name}") from None
 
 
-def _read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner can read."""
+def _read_private(path: Place) -> bytes:
+    """Read a file that nobody but its owner can read; who can read an object is said by its bucket."""
     try:
+        if not isinstance(path, Path):
+            return path.read_bytes()
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             octets = file.read()

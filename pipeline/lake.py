@@ -1,19 +1,19 @@
-"""The lake: two roots with a catalog each, and the settings that are fixed when it is made."""
+"""The lake: two roots with a catalog each."""
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pipeline.errors import MeterveilError
 from pipeline.files import create_file, list_drafts, make_folder, replace_file
 from pipeline.labels import name_data_file
+from pipeline.records import RecordPath, check_server, hold, make_zone, reaches_zone
+from pipeline.settings import BUCKET_FUNCTION, FORMAT_VERSION, SETTINGS, LakeSettings, read_settings, write_settings
+from pipeline.stores import ObjectPath, Place, is_readable, locate
 from pipeline.table_state import TableState, list_names, read_state
 from transforms.plan import Plan, Zone
 
@@ -21,87 +21,63 @@ if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.table import Table
 
-#: 1: as it was first. 2: a lake has the files of ``MEMORY`` from the beginning, so that one that is gone is missed;
-#: programs of format 1 don't know them, and would bring back what they keep out.
-FORMAT_VERSION = 2
-BUCKET_FUNCTION = "iceberg-murmur3"
-
 CATALOG = "catalog.db"
 #: Files of the operational zone that a lake must not lose, as they are at first: which days, and whose, it has no more.
 MEMORY = {"horizons.json": b"{}\n", "tombstones.json": b"[]\n"}
-_SETTINGS, _POLICY = "meterveil.json", "policy.yaml"
+_POLICY = "policy.yaml"
 _ZONES: tuple[Zone, ...] = get_args(Zone)
 #: Characters that the URIs of catalogs and tables, or the globs of readers, would take for something else.
 _UNFIT_FOR_PATHS = frozenset("?#%*[]{}:\\")
-#: Labels have five digits for a bucket.
-_MOST_BUCKETS = 1 << 16
 #: How long a commit waits for another one's lock on the catalog.
 CATALOG_TIMEOUT_S = 30
 
 
-@dataclass(frozen=True, slots=True)
-class LakeSettings:
-    """What is fixed when a lake is made.
-
-    Attributes:
-        format_version: layout of the lake.
-        time_zone: IANA name of the zone of local dates.
-        bucket_count: buckets that metering points are spread over; a power of two.
-        bucket_function: how; ``iceberg-murmur3`` is Iceberg's ``bucket[N]`` of the canonical id.
-    """
-
-    format_version: int
-    time_zone: str
-    bucket_count: int
-    bucket_function: str
-
-    def __post_init__(self) -> None:
-        if self.bucket_function != BUCKET_FUNCTION:
-            raise MeterveilError(f"unknown bucket function {self.bucket_function!r}", where=_SETTINGS)
-        if not 1 <= self.bucket_count <= _MOST_BUCKETS or self.bucket_count & (self.bucket_count - 1):
-            raise MeterveilError(
-                f"not a power of two up to {_MOST_BUCKETS}", where="bucket count", remedy="choose 1, 2, 4, 8 …"
-            )
-        try:
-            ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise MeterveilError(
-                f"unknown time zone {self.time_zone!r}", where="time zone", remedy="use an IANA name, Europe/Helsinki"
-            ) from error
-
-
 class Lake:
-    """A lake on this machine. Cheap to open; pickles as its path alone.
+    """A lake. Cheap to open; pickles as its place alone.
 
     Attributes:
-        root: the folder that holds both zones, absolute.
+        root: the folder, or the prefix of a store, that holds both zones; absolute.
         settings: what was fixed when it was made.
     """
 
-    def __init__(self, root: Path, settings: LakeSettings) -> None:
+    def __init__(self, root: Path | ObjectPath, settings: LakeSettings) -> None:
         self.root, self.settings = root, settings
         self._catalogs: dict[Zone, SqlCatalog] = {}
+        self._reached: set[Zone] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
         return open_lake, (self.root,)
 
     @property
-    def operational(self) -> Path:
+    def operational(self) -> Path | ObjectPath:
         """The root of the identified tables."""
         return self.root / "operational"
 
     @property
-    def analytics(self) -> Path:
+    def analytics(self) -> Path | ObjectPath:
         """The root of the pseudonymised tables; all that an analyst needs to reach."""
         return self.root / "analytics"
 
-    def folder(self, zone: Zone) -> Path:
+    def folder(self, zone: Zone) -> Path | ObjectPath:
         """Give the root of a zone."""
         return self.operational if zone == "operational" else self.analytics
 
+    def records(self, zone: Zone) -> Path | RecordPath:
+        """Say where a zone keeps the small files that are replaced or appended to: in its root, or in the server."""
+        if self.settings.catalog:
+            return _records_of(self.settings.catalog, zone)
+        root = self.folder(zone)
+        assert isinstance(root, Path)
+        return root
+
     def reaches(self, zone: Zone) -> bool:
         """Tell whether this process can read a zone's catalog."""
-        return os.access(self.folder(zone) / CATALOG, os.R_OK)
+        catalog = self.catalog_place(zone)
+        if isinstance(catalog, Path):
+            return os.access(catalog, os.R_OK)
+        if zone not in self._reached and reaches_zone(catalog):
+            self._reached.add(zone)
+        return zone in self._reached
 
     def catalog(self, zone: Zone) -> "SqlCatalog":
         """Open a zone's catalog.
@@ -109,11 +85,14 @@ class Lake:
         Raises:
             MeterveilError: the zone is out of reach.
         """
-        if zone not in self._catalogs:
-            from pipeline.catalog import open_catalog
+        from pipeline.catalog import open_catalog
 
+        if self.settings.catalog:  # by the session that holds the lock, if there is one
             self._check_reach(zone)
-            self._catalogs[zone] = open_catalog(self.folder(zone), zone)
+            return open_catalog(self.catalog_place(zone), zone)
+        if zone not in self._catalogs:
+            self._check_reach(zone)
+            self._catalogs[zone] = open_catalog(self.catalog_place(zone), zone)
         return self._catalogs[zone]
 
     def ensure_tables(self, plan: Plan) -> None:
@@ -168,8 +147,8 @@ class Lake:
         names: list[str] = []
         for zone in _ZONES:
             self._check_reach(zone)
-            with _database_faults(str(self.folder(zone) / CATALOG)):
-                names += list_names(self.folder(zone) / CATALOG, CATALOG_TIMEOUT_S)
+            with _database_faults(str(self.catalog_place(zone))):
+                names += list_names(self.catalog_place(zone), CATALOG_TIMEOUT_S)
         return sorted(names)
 
     def folder_names(self) -> list[str]:
@@ -179,7 +158,7 @@ class Lake:
             {f"{zone}.{path.parent.name}" for zone, kind in inner for path in self.folder(zone).glob(f"*/{kind}")}
         )
 
-    def table_folder(self, dataset_name: str) -> Path:
+    def table_folder(self, dataset_name: str) -> Path | ObjectPath:
         """Give the folder of a table."""
         zone, (_, table) = _split_name(dataset_name)
         return self.folder(zone) / table
@@ -198,7 +177,7 @@ class Lake:
         Raises:
             MeterveilError: it is gone.
         """
-        path = self.operational / name
+        path = self.records("operational") / name
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -226,14 +205,19 @@ class Lake:
     def store_policy(self, text: str) -> None:
         """Keep the policy that the tables are made by, in both zones: an analyst reaches one of them only."""
         for zone in _ZONES:
-            replace_file(self.folder(zone) / _POLICY, text.encode(), private=zone == "operational")
+            replace_file(self.records(zone) / _POLICY, text.encode(), private=zone == "operational")
 
-    def stored_policy(self) -> Path | None:
+    def stored_policy(self) -> Path | RecordPath | None:
         """Find the policy that the tables were made by, or None before the first run."""
-        copies = (self.folder(zone) / _POLICY for zone in _ZONES)
-        return next((copy for copy in copies if os.access(copy, os.R_OK)), None)
+        copies = (self.records(zone) / _POLICY for zone in _ZONES if not self.settings.catalog or self.reaches(zone))
+        return next((copy for copy in copies if is_readable(copy)), None)
 
-    def _data_folder(self, dataset_name: str) -> Path:
+    def catalog_place(self, zone: Zone) -> Path | RecordPath:
+        """Say where a zone's catalog is: a SQLite file, or a schema in the server."""
+        records = self.records(zone)
+        return records / CATALOG if isinstance(records, Path) else records
+
+    def _data_folder(self, dataset_name: str) -> Path | ObjectPath:
         return self.table_folder(dataset_name) / "data"
 
     def _find_state(self, name: str) -> TableState | None:
@@ -241,7 +225,7 @@ class Lake:
         self._check_reach(zone)
         try:
             with _database_faults(name):
-                return read_state(self.folder(zone) / CATALOG, name, CATALOG_TIMEOUT_S)
+                return read_state(self.catalog_place(zone), name, CATALOG_TIMEOUT_S)
         except FileNotFoundError as error:
             raise MeterveilError(
                 "its metadata is not where the catalog says",
@@ -258,52 +242,68 @@ class Lake:
             )
 
 
-def create_lake(root: str | Path, *, time_zone: str = "Europe/Helsinki", bucket_count: int) -> Lake:
+def create_lake(root: str | Place, *, time_zone: str = "Europe/Helsinki", bucket_count: int, catalog: str = "") -> Lake:
     """Make a lake, or open the one that is there with the same settings.
 
+    Args:
+        root: a folder, or a prefix of a store.
+        time_zone: of local dates.
+        bucket_count: of metering points.
+        catalog: server and database for its catalogs, ``postgresql://host:port/database``; a database holds one lake.
+            Empty for files in its folders.
+
     Raises:
-        MeterveilError: the folder holds something else, or a lake with other settings.
+        MeterveilError: the folder holds something else, or a lake with other settings; or the lake is in a store, which
+            many machines reach, and its catalog would not be.
     """
-    path = Path(root).resolve()
-    wanted = LakeSettings(FORMAT_VERSION, time_zone, bucket_count, BUCKET_FUNCTION)
-    if unfit := _UNFIT_FOR_PATHS.intersection(str(path)):
+    path = _resolve(root)
+    wanted = LakeSettings(FORMAT_VERSION, time_zone, bucket_count, BUCKET_FUNCTION, catalog and check_server(catalog))
+    if isinstance(path, ObjectPath) and not catalog:
+        raise MeterveilError(
+            "a lake in a store needs a catalog that many machines can share, which SQLite is not",
+            where=str(path),
+            remedy="name a server: --catalog postgresql://HOST:PORT/DATABASE",
+        )
+    named = path.key if isinstance(path, ObjectPath) else str(path)
+    if unfit := _UNFIT_FOR_PATHS.intersection(named):
         raise MeterveilError(f"the path has {' '.join(sorted(unfit))}", where=str(path), remedy="choose another name")
-    if next(folder for folder in (path, *path.parents) if folder.exists()).is_file():
+    if isinstance(path, Path) and next(folder for folder in (path, *path.parents) if folder.exists()).is_file():
         raise MeterveilError("there is a file where a folder is to be", where=str(path), remedy="choose another name")
     make_folder(path, private=False)
-    with _lock_folder(path):
-        if not (path / _SETTINGS).exists():
+    with _lock_making(path, catalog):
+        if not (path / SETTINGS).exists():
             _make_lake(path, wanted)
     lake = open_lake(path)
     lake.check_format()
     if lake.settings != wanted:
         have = lake.settings
         raise MeterveilError(
-            f"the lake was made with {have.bucket_count} buckets and time zone {have.time_zone}",
+            f"the lake was made with {have.bucket_count} buckets, time zone {have.time_zone} "
+            f"and {have.catalog or 'SQLite'} as its catalog",
             where=str(path),
-            remedy="leave both options out, or make another lake",
+            remedy="leave these options out, or make another lake",
         )
     return lake
 
 
-def open_lake(root: str | Path) -> Lake:
+def open_lake(root: str | Place) -> Lake:
     """Open a lake by its root or, where that is all one can reach, by its analytics folder.
 
     Raises:
         MeterveilError: it is no lake, or one of a newer format.
     """
-    path = Path(root).resolve()
+    path = _resolve(root)
     if path.name == "analytics" and not (path / "analytics").is_dir():
         path = path.parent
-    for file in (path / _SETTINGS, path / "analytics" / _SETTINGS):
-        if os.access(file, os.R_OK):
-            return Lake(path, _read_settings(file))
+    for file in (path / SETTINGS, path / "analytics" / SETTINGS):
+        if is_readable(file):
+            return Lake(path, read_settings(file))
     raise MeterveilError("not a lake", where=str(root), remedy="make one with: meterveil init, or ingest into it")
 
 
-def is_lake(root: str | Path) -> bool:
+def is_lake(root: str | Place) -> bool:
     """Tell whether ``open_lake`` has a lake to open here."""
-    return any(os.access(Path(root) / folder / _SETTINGS, os.R_OK) for folder in ("", "analytics"))
+    return any(is_readable(locate(root) / folder / SETTINGS) for folder in ("", "analytics"))
 
 
 def explain_fault(error: BaseException, where: str) -> MeterveilError:
@@ -316,7 +316,7 @@ def explain_fault(error: BaseException, where: str) -> MeterveilError:
     return MeterveilError(f"the catalog fails: {error}", where=where, remedy=remedy)
 
 
-def _make_lake(path: Path, settings: LakeSettings) -> None:
+def _make_lake(path: Path | ObjectPath, settings: LakeSettings) -> None:
     from pipeline.catalog import open_catalog
 
     for draft in list_drafts(path):  # left by a run that died here
@@ -328,25 +328,24 @@ def _make_lake(path: Path, settings: LakeSettings) -> None:
     for zone in _ZONES:
         folder, private = path / zone, zone == "operational"
         make_folder(folder, private=private)
+        if settings.catalog:
+            catalog = _records_of(settings.catalog, zone)
+            make_zone(catalog, str(path))
+            open_catalog(catalog, zone, make=True)
+            continue
+        assert isinstance(folder, Path)
         with suppress(FileExistsError):  # left by a run that died here
             os.close(create_file(folder / CATALOG, private=private))
-        open_catalog(folder, zone, make=True).close()
-    write_memory(path / "operational")
+        open_catalog(folder / CATALOG, zone, make=True).close()
+    write_memory(Lake(path, settings).records("operational"))
     write_settings(path, settings)
 
 
-def write_memory(operational: Path) -> None:
+def write_memory(operational: Path | RecordPath) -> None:
     """Write those files of ``MEMORY`` that are not there."""
     for name, content in MEMORY.items():
         if not (operational / name).exists():
             replace_file(operational / name, content, private=True)
-
-
-def write_settings(root: Path, settings: LakeSettings) -> None:
-    """Write a lake's settings, for both zones."""
-    text = json.dumps(asdict(settings), indent=2).encode() + b"\n"
-    replace_file(root / "analytics" / _SETTINGS, text, private=False)
-    replace_file(root / _SETTINGS, text, private=False)  # last: with this file it is a lake
 
 
 @contextmanager
@@ -357,20 +356,6 @@ def _database_faults(where: str) -> Iterator[None]:
         raise explain_fault(error, where) from None
 
 
-def _read_settings(file: Path) -> LakeSettings:
-    try:
-        fields = json.loads(file.read_bytes())
-        if fields["format_version"] > FORMAT_VERSION:
-            raise MeterveilError(
-                f"the lake has format {fields['format_version']}, this version reads up to {FORMAT_VERSION}",
-                where=str(file),
-                remedy="upgrade meterveil",
-            )
-        return LakeSettings(**fields)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise MeterveilError("the settings can't be read", where=str(file), remedy="restore the file") from error
-
-
 def _split_name(name: str) -> tuple[Zone, tuple[str, str]]:
     for zone in _ZONES:
         if name.startswith(f"{zone}.") and name.count(".") == 1:
@@ -378,8 +363,27 @@ def _split_name(name: str) -> tuple[Zone, tuple[str, str]]:
     raise MeterveilError("not a table's name", where=name, remedy="write operational.readings or analytics.readings")
 
 
+def _resolve(root: str | Place) -> Path | ObjectPath:
+    place = locate(root).resolve()
+    if isinstance(place, RecordPath):
+        raise MeterveilError("a lake's files are in no database", where=str(root), remedy="name a folder or a store")
+    return place
+
+
+def _records_of(server: str, zone: Zone) -> RecordPath:
+    place = locate(server)
+    assert isinstance(place, RecordPath)
+    return place / zone
+
+
 @contextmanager
-def _lock_folder(path: Path) -> Iterator[None]:
+def _lock_making(path: Path | ObjectPath, catalog: str) -> Iterator[None]:
+    """Let one process at a time make a lake here."""
+    if catalog:
+        with hold(catalog, CATALOG_TIMEOUT_S):
+            yield
+        return
+    assert isinstance(path, Path)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -21,6 +21,7 @@ from pipeline.reading import read_part
 from pipeline.runners import Engine, run_pipeline
 from pipeline.sources.base import ReadOptions
 from pipeline.sources.registry import plan_file
+from pipeline.stores import Place, local_folder, locate
 from pipeline.totals import Totals, add_totals
 from transforms.buckets import default_bucket_count
 from transforms.calendar import local_calendar, to_date
@@ -43,6 +44,7 @@ class IngestRequest:
         policy: policy file, or None for the lake's own, or the default one.
         time_zone: of a new lake, or None.
         buckets: of a new lake, or None for a count by the reference's points.
+        catalog: server and database for the catalogs of a new lake; empty for files in its folders.
         read: how to read inputs where the files don't say.
         skip_bad_files: list files that can't be read, and go on.
         force: read files again that were ingested before.
@@ -53,13 +55,14 @@ class IngestRequest:
     """
 
     readings: Sequence[str]
-    lake: Path
-    keyset: Path
+    lake: Place
+    keyset: Place
     kek: str
-    reference: Path | None = None
-    policy: Path | None = None
+    reference: Place | None = None
+    policy: Place | None = None
     time_zone: str | None = None
     buckets: int | None = None
+    catalog: str = ""
     read: ReadOptions = field(default_factory=ReadOptions)
     skip_bad_files: bool = False
     force: bool = False
@@ -157,9 +160,7 @@ def find_inputs(patterns: Sequence[str]) -> list[str]:
     """
     found: set[str] = set()
     for pattern in patterns:
-        # A file whose name looks like a pattern is that file.
-        every = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207 - absolute patterns
-        matches = [path for path in every if Path(path).is_file()]
+        matches = _match(pattern)
         if not matches:
             is_pattern = glob.has_magic(pattern)
             raise MeterveilError(
@@ -167,11 +168,23 @@ def find_inputs(patterns: Sequence[str]) -> list[str]:
                 where=pattern,
                 remedy="check --readings; quote a pattern, so that the shell leaves it alone",
             )
-        found.update(str(Path(path).resolve()) for path in matches)
+        found.update(matches)
     for path in found:
         if not _is_text(path):
             raise MeterveilError("the name is not UTF-8", where=path, remedy="rename the file, or its folder")
     return sorted(found)
+
+
+def _match(pattern: str) -> list[str]:
+    place = locate(pattern)
+    if not isinstance(place, Path):
+        root, *parts = pattern.partition("://")[2].split("/")
+        store = locate(f"{pattern.partition('://')[0]}://{root}")
+        found = [place] if not glob.has_magic(pattern) else store.glob("/".join(parts))
+        return [str(path) for path in found if path.is_file()]
+    # A file whose name looks like a pattern is that file.
+    every = [str(place)] if place.exists() else glob.glob(str(place), recursive=True)  # noqa: PTH207 - absolute patterns
+    return [str(Path(path).resolve()) for path in every if Path(path).is_file()]
 
 
 def resolve_now(read: ReadOptions, now: datetime) -> ReadOptions:
@@ -179,7 +192,7 @@ def resolve_now(read: ReadOptions, now: datetime) -> ReadOptions:
     return replace(read, registered_at=now.isoformat()) if read.registered_at == "now" else read
 
 
-def choose_policy(request: IngestRequest) -> tuple[Path, Plan]:
+def choose_policy(request: IngestRequest) -> tuple[Place, Plan]:
     """Find the policy: the one that is named, else the lake's own, else the default one."""
     stored = open_lake(request.lake).stored_policy() if is_lake(request.lake) else None
     policy = request.policy or stored or DEFAULT_POLICY
@@ -197,13 +210,17 @@ def prepare_lake(request: IngestRequest) -> Lake:
     """Open the lake, or make it; options that contradict an existing lake are refused."""
     if not is_lake(request.lake):
         return create_lake(
-            request.lake, time_zone=request.time_zone or DEFAULT_TIME_ZONE, bucket_count=_count_buckets(request)
+            request.lake,
+            time_zone=request.time_zone or DEFAULT_TIME_ZONE,
+            bucket_count=_count_buckets(request),
+            catalog=request.catalog,
         )
     lake = open_lake(request.lake)
     return create_lake(
         lake.root,
         time_zone=request.time_zone or lake.settings.time_zone,
         bucket_count=request.buckets or lake.settings.bucket_count,
+        catalog=request.catalog or lake.settings.catalog,
     )
 
 
@@ -219,8 +236,9 @@ def _count_buckets(request: IngestRequest) -> int:
         return request.buckets
     if not request.reference:
         return default_bucket_count(0)
-    sites = find_feeds(request.reference)["sites"]
-    return default_bucket_count(sum(batch.num_rows for batch in read_feed("sites", sites)))
+    with local_folder(request.reference) as feeds:
+        sites = find_feeds(feeds)["sites"]
+        return default_bucket_count(sum(batch.num_rows for batch in read_feed("sites", sites)))
 
 
 def _is_text(name: str) -> bool:

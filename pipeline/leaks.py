@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from pipeline.context import newest_reference
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
+from pipeline.stores import Place, columnar, list_sorted
 
 #: Shorter tokens are in too much by accident to say anything.
 MIN_TOKEN_BYTES = 8
@@ -115,7 +116,7 @@ def collect_tokens(lake: Lake) -> Tokens:
     return Tokens(words)
 
 
-def find_leaks(root: Path, tokens: Tokens) -> list[Leak]:
+def find_leaks(root: Place, tokens: Tokens) -> list[Leak]:
     """Search a folder, everything in it and every name.
 
     Args:
@@ -129,7 +130,7 @@ def find_leaks(root: Path, tokens: Tokens) -> list[Leak]:
         MeterveilError: a file that can't be decoded as what it is.
     """
     leaks = []
-    for path in sorted(root.rglob("*")):
+    for path in list_sorted(root, "**/*"):
         shown = tokens.mask(str(path.relative_to(root)))
         if tokens.find(os.fsencode(path.name)):
             leaks.append(Leak(shown, "name"))
@@ -138,7 +139,7 @@ def find_leaks(root: Path, tokens: Tokens) -> list[Leak]:
     return leaks
 
 
-def _search_file(path: Path, tokens: Tokens, shown: str) -> Iterator[str]:
+def _search_file(path: Place, tokens: Tokens, shown: str) -> Iterator[str]:
     content = path.read_bytes()
     if tokens.find(content):
         yield "bytes"
@@ -154,25 +155,25 @@ def _search_file(path: Path, tokens: Tokens, shown: str) -> Iterator[str]:
     yield from found
 
 
-def _decode(path: Path, content: bytes) -> Iterator[tuple[str, bytes]]:
+def _decode(path: Place, content: bytes) -> Iterator[tuple[str, bytes]]:
     """Give the texts that a file holds, each with its place in it."""
     if content.startswith(b"PAR1"):
         yield from _decode_parquet(path)
     elif content.startswith(b"Obj\x01"):
         yield "manifest", _join(_decode_avro(path))
     elif content.startswith(b"SQLite format 3\0"):
-        yield "catalog", _join(_decode_catalog(path))
+        yield "catalog", _join(_decode_catalog(Path(path)))
     elif path.suffix == ".json":
         yield "json", _join(_walk(json.loads(content)))
     elif path.suffix == ".jsonl":
         yield "json", _join(text for line in content.splitlines() for text in _walk(json.loads(line)))
 
 
-def _decode_parquet(path: Path) -> Iterator[tuple[str, bytes]]:
-    schema = pq.read_schema(path)
+def _decode_parquet(path: Place) -> Iterator[tuple[str, bytes]]:
+    schema = pq.read_schema(columnar(str(path)))
     # As dictionaries text columns keep the entries that no row refers to.
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
+    with pq.ParquetFile(columnar(str(path)), read_dictionary=texts) as file:
         yield "key-value metadata", _join(_walk_key_values(file))
         for group in range(file.num_row_groups):
             row_group = file.metadata.row_group(group)
@@ -213,7 +214,7 @@ def _join_values(values: pa.Array) -> bytes:
     return bytes(pc.binary_join(whole, _BETWEEN.decode())[0].as_buffer())
 
 
-def _decode_avro(path: Path) -> Iterator[bytes]:
+def _decode_avro(path: Place) -> Iterator[bytes]:
     with path.open("rb") as file:
         reader = fastavro.reader(file)
         yield from _walk(reader.metadata)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import threading
 import time
@@ -14,12 +13,14 @@ from pathlib import Path
 
 from pipeline.context import mark_of, reference_folder, staging_folder
 from pipeline.errors import MeterveilError
-from pipeline.files import list_drafts, replace_file
+from pipeline.files import list_drafts, replace_file, touch_file
 from pipeline.journal import list_unfinished, sole_committer
 from pipeline.labels import mark_in
 from pipeline.lake import Lake
 from pipeline.machine import tell_machine, tell_start
+from pipeline.records import RecordPath
 from pipeline.resume import interrupted_run
+from pipeline.stores import ObjectPath, Place, delete_tree, list_sorted, locate
 from pipeline.table_state import TableState
 
 _HEARTBEAT_S = 10.0
@@ -81,7 +82,7 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: 
         if resumes or not in_process:  # attempts that were interrupted, or tried again, may have left files
             with suppress(MeterveilError, OSError), sole_committer(lake):
                 clean_up(lake, [run_id])
-        with suppress(OSError):
+        with suppress(MeterveilError, OSError):
             _delete_folder(staging_folder(lake, run_id))
             path.unlink()
     except Exception:
@@ -115,7 +116,7 @@ def list_live(lake: Lake) -> list[str]:
     return [path.stem for path in _paths(lake) if is_live(path)]
 
 
-def list_dead(lake: Lake) -> list[Path]:
+def list_dead(lake: Lake) -> list[Place]:
     """List what runs that died, or could not clean up after themselves, left: staged frames, and leases."""
     spared = {*list_live(lake), interrupted_run(lake)}
     staged = staging_folder(lake, "").glob("*")
@@ -139,7 +140,7 @@ def begin_of_live(lake: Lake, now: datetime, apart: str = "") -> datetime:
     return min(begins)
 
 
-def is_live(path: Path) -> bool:
+def is_live(path: Place) -> bool:
     """Tell by its file whether a lease's holder is at work: by the process if it is here, else by the heartbeat."""
     try:
         fields, beat = json.loads(path.read_bytes()), path.stat().st_mtime
@@ -179,7 +180,7 @@ def clean_up(lake: Lake, run_ids: Collection[str]) -> None:
         _path(lake, run_id).unlink(missing_ok=True)
 
 
-def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Container[str]) -> list[Path]:
+def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Container[str]) -> list[Path | ObjectPath]:
     """Find the files in a table's folders that none of its kept snapshots needs and none of the busy has written.
 
     Args:
@@ -190,8 +191,8 @@ def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Conta
     """
     needed = state.needed_paths(kept)
     data = {path for path in lake.marked_data_paths(state.name, "") - needed if mark_in(path) not in busy}
-    metadata = {str(path) for path in Path(state.location, "metadata").glob("*")} - needed
-    return sorted(Path(path) for path in data | metadata)
+    metadata = {str(path) for path in (lake.table_folder(state.name) / "metadata").glob("*")} - needed
+    return [lake.root / path[len(str(lake.root)) + 1 :] for path in sorted(data | metadata)]
 
 
 def find_drafts(lake: Lake) -> list[Path]:
@@ -199,23 +200,26 @@ def find_drafts(lake: Lake) -> list[Path]:
 
     The sole committer alone writes any of them but those of leases, which are given some time.
     """
-    folders = (lake.analytics, lake.operational, *(lake.operational / name for name in _DRAFTED))
-    drafts = [path for folder in (*folders, *lake.operational.glob("inputs/*")) for path in list_drafts(folder)]
-    return drafts + [path for path in list_drafts(lake.operational / "leases") if _age(path) > _SILENCE_S]
+    operational = lake.records("operational")
+    if isinstance(operational, RecordPath):  # a record is replaced at once
+        return []
+    folders = (lake.analytics, operational, *(operational / name for name in _DRAFTED))
+    drafts = [path for folder in (*folders, *operational.glob("inputs/*")) for path in list_drafts(folder)]
+    return drafts + [path for path in list_drafts(operational / "leases") if _age(path) > _SILENCE_S]
 
 
-def _beat(path: Path, done: threading.Event) -> None:
+def _beat(path: Path | RecordPath, done: threading.Event) -> None:
     while not done.wait(_HEARTBEAT_S):
-        with suppress(OSError):  # the commit sees that the lease is gone; a disk that is away may come back
-            os.utime(path)
+        with suppress(MeterveilError, OSError):  # the commit sees that the lease is gone; what is away may come back
+            touch_file(path)
 
 
-def _paths(lake: Lake) -> list[Path]:
-    return sorted((lake.operational / "leases").glob("*.json"))
+def _paths(lake: Lake) -> list[Place]:
+    return list_sorted(lake.records("operational") / "leases", "*.json")
 
 
-def _path(lake: Lake, run_id: str) -> Path:
-    return lake.operational / "leases" / f"{run_id}.json"
+def _path(lake: Lake, run_id: str) -> Path | RecordPath:
+    return lake.records("operational") / "leases" / f"{run_id}.json"
 
 
 def _age(path: Path) -> float:
@@ -226,11 +230,11 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _delete(paths: Iterable[str | Path]) -> None:
+def _delete(paths: Iterable[str | Place]) -> None:
     for path in paths:
-        Path(path).unlink(missing_ok=True)
+        locate(path).unlink(missing_ok=True)
 
 
-def _delete_folder(folder: Path) -> None:
+def _delete_folder(folder: Place) -> None:
     with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        delete_tree(folder)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from pipeline.files import make_folder, replace_file
 from pipeline.lake import Lake
+from pipeline.records import RecordPath
 from pipeline.sources.base import ReadOptions
+from pipeline.stores import locate
 
 
 def describe_options(read: ReadOptions) -> str:
@@ -22,7 +24,7 @@ def describe_options(read: ReadOptions) -> str:
     Raises:
         OSError: the mapping can't be read.
     """
-    mapping = read.mapping and hashlib.sha256(Path(read.mapping).read_bytes()).hexdigest()
+    mapping = read.mapping and hashlib.sha256(locate(read.mapping).read_bytes()).hexdigest()
     return json.dumps({**asdict(read), "mapping": mapping}, sort_keys=True)
 
 
@@ -61,7 +63,7 @@ def _read(lake: Lake, options: str, digest: str, name: str) -> dict[str, str]:
     return entry
 
 
-def _path(lake: Lake, options: str, digest: str, name: str) -> Path:
+def _path(lake: Lake, options: str, digest: str, name: str) -> Path | RecordPath:
     by_name = json.loads(options)["registered_at"] == "file-name"
     key = hashlib.sha256("\n".join([digest, options, name if by_name else ""]).encode()).hexdigest()
-    return lake.operational / "inputs" / key[:2] / f"{key[2:]}.json"
+    return lake.records("operational") / "inputs" / key[:2] / f"{key[2:]}.json"

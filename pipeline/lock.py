@@ -1,4 +1,7 @@
-"""The lock of a lake's committer: one at a time; the kernel releases it when its holder ends, however that comes."""
+"""The lock of a lake's committer: one at a time; released when its holder ends, however that comes.
+
+By the kernel, on one machine; by the server that holds the lake's catalogs, on many (``pipeline.records``).
+"""
 
 import fcntl
 import logging
@@ -6,10 +9,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from pipeline.errors import MeterveilError
 from pipeline.lake import Lake
 from pipeline.progress import PROGRESS
+from pipeline.records import hold
 
 #: How long a commit waits for another one, which may be folding many cells again.
 PATIENCE_S = 600.0
@@ -29,7 +34,11 @@ def commit_lock(lake: Lake, patience_s: float = PATIENCE_S) -> Iterator[None]:
         MeterveilError: another process, or another run of this one, still holds it.
         OSError: the lock's file can't be opened.
     """
-    path = lake.operational / _FILE
+    if lake.settings.catalog:
+        with hold(lake.settings.catalog, patience_s, partial(_tell_wait, lake.settings.catalog)):
+            yield
+        return
+    path = lake.records("operational") / _FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not _try_lock(descriptor):
@@ -40,8 +49,7 @@ def commit_lock(lake: Lake, patience_s: float = PATIENCE_S) -> Iterator[None]:
 
 
 def _wait_for(descriptor: int, where: str, patience_s: float) -> None:
-    logging.getLogger(__name__).info("%s: waiting for another run's commit", where)
-    PROGRESS.advance("waits for another run's commit:", 1)
+    _tell_wait(where)
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -52,6 +60,11 @@ def _wait_for(descriptor: int, where: str, patience_s: float) -> None:
         where=where,
         remedy="wait for it or end it (operational/leases says who is at work), then run this again",
     )
+
+
+def _tell_wait(where: str) -> None:
+    logging.getLogger(__name__).info("%s: waiting for another run's commit", where)
+    PROGRESS.advance("waits for another run's commit:", 1)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -5,7 +5,6 @@ sole committer's, by the journal, like a run's; only when the tables have forgot
 dies half-way leaves files that nothing refers to, which are the next one's to delete.
 """
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +29,9 @@ from pipeline.lease import (
     list_live,
 )
 from pipeline.night import local_day
+from pipeline.records import RecordPath
 from pipeline.resume import forget_abandoned, interrupted_run
+from pipeline.stores import ObjectPath, Place, delete_tree, locate
 from pipeline.table_state import TableState, is_cell_dataset
 from schemas.views import VIEW_KINDS
 from transforms.plan import Dataset, Plan
@@ -77,7 +78,7 @@ class _Changes:
     @property
     def dropped(self) -> Chore:
         """The files of what is beyond its retention."""
-        paths = (Path(path) for table in self.tables for path in table.removed)
+        paths = (locate(path) for table in self.tables for path in table.removed)
         return _count("files beyond retention, gone when their last snapshot expires", paths)
 
 
@@ -91,9 +92,9 @@ class _Remains:
         digests: records of what is no more.
     """
 
-    files: tuple[Path, ...]
-    references: tuple[Path, ...]
-    digests: tuple[Path, ...]
+    files: tuple[Path | ObjectPath, ...]
+    references: tuple[Path | ObjectPath, ...]
+    digests: tuple[Path | ObjectPath, ...]
 
     @property
     def chores(self) -> list[Chore]:
@@ -109,7 +110,7 @@ class _Remains:
         for path in (*self.files, *self.digests):
             path.unlink(missing_ok=True)
         for folder in self.references:
-            shutil.rmtree(folder)
+            delete_tree(folder)
 
 
 def describe_upkeep(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS) -> list[Chore]:
@@ -229,7 +230,7 @@ def _find_remains(lake: Lake, kept: Mapping[str, set[int]]) -> _Remains:
     return _Remains(tuple(files), tuple(references), tuple(digests))
 
 
-def _find_references(lake: Lake, runs: TableState, kept: set[int]) -> list[Path]:
+def _find_references(lake: Lake, runs: TableState, kept: set[int]) -> list[Path | ObjectPath]:
     """Find the reference snapshots that no kept snapshot of the runs names; the tables stand by one that it names."""
     if not kept:
         return []
@@ -238,12 +239,12 @@ def _find_references(lake: Lake, runs: TableState, kept: set[int]) -> list[Path]
     return sorted(folder for folder in folders if folder.name not in named)
 
 
-def _count(what: str, paths: Iterable[Path]) -> Chore:
+def _count(what: str, paths: Iterable[Place]) -> Chore:
     paths = list(paths)
     return Chore(what, len(paths), sum(_size(path) for path in paths))
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
+def _size(path: Place) -> int:
+    if not isinstance(path, RecordPath) and path.is_dir():
         return sum(_size(inner) for inner in path.iterdir())
     return path.stat().st_size if path.exists() else 0

@@ -7,8 +7,9 @@ is begun again. Data files are never changed by one.
 from collections.abc import Callable
 from dataclasses import replace
 
-from pipeline.lake import FORMAT_VERSION, Lake, open_lake, write_memory, write_settings
+from pipeline.lake import Lake, open_lake, write_memory
 from pipeline.lock import commit_lock
+from pipeline.settings import FORMAT_VERSION, write_settings
 
 
 def migrate(lake: Lake) -> tuple[int, int]:
@@ -33,7 +34,7 @@ def migrate(lake: Lake) -> tuple[int, int]:
 
 def _begin_memory(lake: Lake) -> None:
     """Give a lake the files that say what it no longer has; nothing was ever dropped from one without them."""
-    write_memory(lake.operational)
+    write_memory(lake.records("operational"))
 
 
 #: By the format that a lake has, what gives it the next one.

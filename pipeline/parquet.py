@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.column_chunks import ColumnKind, encode_chunk
 from pipeline.files import write_file
 from pipeline.labels import parse_label
+from pipeline.stores import locate
 from pipeline.table_state import is_cell_dataset
 from pipeline.thrift import I16, STRUCT, Struct, decode_struct, encode_struct, i64, list_of, struct
 from transforms.decimals import as_decimal
@@ -62,7 +62,7 @@ def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key
     """
     label, local_date = parse_label(path)
     content, rows = encode_rows(blocks, dataset, key_value)
-    write_file(Path(path), content, private=dataset.zone == "operational")
+    write_file(locate(path), content, private=dataset.zone == "operational")
     digest = hashlib.sha256(content).hexdigest()
     return DataFile(dataset.name, path, rows, len(content), digest, local_date, label)
 

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pipeline.checked_yaml import load_document
+from pipeline.stores import Place
 from transforms.plan import Plan
 from transforms.policy import compile_plan
 from transforms.policy_errors import PolicyError
@@ -15,7 +16,7 @@ DEFAULT_POLICY = Path(str(files("schemas") / "policies" / "retailer.yaml"))
 _SCHEMA = Path(str(files("schemas") / "policy.schema.json"))
 
 
-def load_policy(path: str | Path) -> Plan:
+def load_policy(path: str | Place) -> Plan:
     """Load, check and compile a policy file.
 
     Args:

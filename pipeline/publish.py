@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -30,6 +29,7 @@ from pipeline.parquet import DataFile, write_data_file
 from pipeline.policy_file import load_policy
 from pipeline.progress import PROGRESS
 from pipeline.runners import Engine, run_pipeline
+from pipeline.stores import Place
 from transforms.area_sums import merge_areas, protect_areas, sum_areas
 from transforms.buckets import bucket_of
 from transforms.calendar import to_date
@@ -60,7 +60,7 @@ class PublishRequest:
         again: whether what is published already is published again.
     """
 
-    lake: Path
+    lake: Place
     run: RunRequest
     until: date | None = None
     since: date | None = None

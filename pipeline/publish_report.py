@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.lake import open_lake
 from pipeline.policy_file import load_policy
+from pipeline.stores import columnar
 from transforms.plan import Dataset
 
 
@@ -33,7 +34,7 @@ def report_published(root: Path, record: dict[str, Any] | None) -> dict[str, Any
         if paths and dataset.view == "area_hours":
             report["areas"] += _report_areas(dataset, paths)
         elif paths and dataset.view == "months":
-            rows = sum(pq.read_metadata(path).num_rows for path in paths)
+            rows = sum(pq.read_metadata(columnar(path)).num_rows for path in paths)
             report["months"].append({"dataset": dataset.name, "files": len(paths), "rows": rows})
     return report
 
@@ -43,7 +44,7 @@ def _report_areas(dataset: Dataset, paths: list[str]) -> list[dict[str, Any]]:
     if not {"level", "suppressed"} <= names.keys():
         return [{"dataset": dataset.name, "days": len(paths)}]
     wanted = [names[source] for source in ("level", "suppressed", "sites") if source in names]
-    cells = pa.concat_tables(pq.ParquetFile(path).read(wanted) for path in paths)
+    cells = pa.concat_tables(pq.ParquetFile(columnar(path)).read(wanted) for path in paths)
     lines = []
     for level in ("all", "municipality", "postal_area"):
         rows = cells.filter(pc.equal(cells[names["level"]], level))

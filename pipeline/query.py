@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from pipeline.errors import MeterveilError
 from pipeline.history import find_instant, snapshots_at
 from pipeline.lake import Lake
 from pipeline.narrow import find_points, narrow_files, plan_plainly
+from pipeline.stores import ObjectPath, locate
 from pipeline.table_state import CurrentFile, is_cell_dataset
 from transforms.plan import Dataset, Plan, Zone
 
@@ -151,7 +153,8 @@ def _fetch(
             _create_view(connection, dataset, files[name])
         else:
             _create_empty_table(connection, dataset)
-    _lock(connection, [file.path for some in files.values() for file in some])
+    here = isinstance(lake.root, Path)  # what is in a store is read by pyarrow, and DuckDB reaches nothing at all
+    _lock(connection, [file.path for some in files.values() for file in some] if here else [])
     return connection.sql(sql).to_arrow_table()
 
 
@@ -225,11 +228,34 @@ def _create_empty_table(connection: duckdb.DuckDBPyConnection, dataset: Dataset)
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, dataset: Dataset, files: list[CurrentFile]) -> None:
+    if isinstance(locate(files[0].path), ObjectPath):
+        _create_scan(connection, dataset, [file.path for file in files])
+        return
     columns = ", ".join(f'"{column.name}"' for column in dataset.columns)
     # The date stands in the path: a reader opens the files of the dates it wants, and no others.
     dates = ", hive_partitioning = true, hive_types = {'local_date': DATE}" if is_cell_dataset(dataset) else ""
     paths = _quote_list([file.path for file in files])
     rows = f"SELECT {columns} FROM read_parquet({paths}{dates})"  # noqa: S608 - quoted, from the plan
+    connection.execute(f"CREATE VIEW {dataset.name} AS {rows}")
+
+
+def _create_scan(connection: duckdb.DuckDBPyConnection, dataset: Dataset, paths: list[str]) -> None:
+    """Let pyarrow read a dataset's objects: of the dates, columns and row groups that DuckDB asks it for."""
+    from pyarrow.dataset import dataset as scan
+    from pyarrow.dataset import partitioning
+
+    places = [place for path in paths if isinstance(place := locate(path), ObjectPath)]
+    dates = partitioning(pa.schema([("local_date", pa.date32())]), flavor="hive") if is_cell_dataset(dataset) else None
+    objects = scan(
+        [place.key for place in places], filesystem=places[0].filesystem, format="parquet", partitioning=dates
+    )
+    connection.register(f"objects of {dataset.name}", objects)
+    # Parquet's UUIDs are bytes to pyarrow.
+    columns = ", ".join(
+        f'hex("{column.name}")::UUID AS "{column.name}"' if column.type == pa.uuid() else f'"{column.name}"'
+        for column in dataset.columns
+    )
+    rows = f'SELECT {columns} FROM "objects of {dataset.name}"'  # noqa: S608 - from the plan
     connection.execute(f"CREATE VIEW {dataset.name} AS {rows}")
 
 

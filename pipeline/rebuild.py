@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -27,6 +26,7 @@ from pipeline.progress import PROGRESS
 from pipeline.resume import Target, WorkLog
 from pipeline.runners import Engine, run_pipeline
 from pipeline.steps import DeriveEntities
+from pipeline.stores import Place
 from transforms.limits import NO_LIMITS
 from transforms.pieces import Cell
 
@@ -43,9 +43,9 @@ class RebuildRequest:
         policy: policy file, or None for the lake's own.
     """
 
-    lake: Path
+    lake: Place
     run: RunRequest
-    policy: Path | None = None
+    policy: Place | None = None
 
 
 def run_rebuild(request: RebuildRequest) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from pipeline.errors import MeterveilError
 from pipeline.feeds import find_feeds, read_feed, refuse
 from pipeline.registers import Registers, ResolveRules, count_conflicts
 from pipeline.spill import Spill, create_private, map_ahead
+from pipeline.stores import ObjectPath, upload
 from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, SITES_SCHEMA
 from schemas.registers import PROVENANCE_SCHEMA, REGISTERS
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA, PLACED_SCHEMA, join_customers, place_contracts
@@ -65,7 +66,7 @@ class Snapshot:
 
     version: str
     bucket_count: int
-    folder: Path | None
+    folder: Path | ObjectPath | None
 
     def points(self, bucket: int) -> pa.Table:
         """Open a bucket's metering points, sorted by ``metering_point_id``; rows of ``SITES_SCHEMA``."""
@@ -109,7 +110,7 @@ class Snapshot:
         if kind not in _ALWAYS and _name_slice(kind, bucket) not in _read_manifest(self.folder)["files"]:
             return _KINDS[kind].empty_table()
         try:
-            return pa.ipc.open_file(pa.memory_map(str(self.folder / _name_slice(kind, bucket)))).read_all()
+            return pa.ipc.open_file(_open_whole(self.folder / _name_slice(kind, bucket))).read_all()
         except (OSError, pa.ArrowInvalid):
             raise _damaged(self.folder) from None
 
@@ -118,20 +119,22 @@ class Snapshot:
 NO_REFERENCE = Snapshot("", 0, None)
 
 
-def open_snapshot(root: Path, version: str) -> Snapshot:
+def open_snapshot(root: Path | ObjectPath, version: str) -> Snapshot:
     """Open a snapshot by its version.
 
     Raises:
         MeterveilError: there is none of that version, or its manifest is damaged.
     """
     folder = root / version
-    if not _VERSION.fullmatch(version) or not folder.is_dir():
+    if not _VERSION.fullmatch(version) or not _is_there(folder):
         remedy = "restore its folder, or ingest with the very reference that it was made of"
         raise MeterveilError("there is no such snapshot", where=f"reference/{version}", remedy=remedy)
     return Snapshot(version, _read_manifest(folder)["bucket_count"], folder)
 
 
-def build_snapshot(source: Path, root: Path, bucket_count: int, rules: ResolveRules | None = None) -> Snapshot:
+def build_snapshot(
+    source: Path, root: Path | ObjectPath, bucket_count: int, rules: ResolveRules | None = None
+) -> Snapshot:
     """Make a reference folder into a snapshot; one that exists already is taken as it is.
 
     Memory holds a bucket for each thread. A build that dies leaves a ``.building-`` folder.
@@ -153,9 +156,10 @@ def build_snapshot(source: Path, root: Path, bucket_count: int, rules: ResolveRu
     order = {attribute: list(feeds) for attribute, feeds in rules.order.items()} if inputs.keys() & REGISTERS else {}
     identity = json.dumps([_FORMAT, bucket_count, inputs, order], sort_keys=True)
     version = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (root / version).is_dir():
-        with TemporaryDirectory(prefix=".building-", dir=root) as building:
+    if isinstance(root, Path):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_there(root / version):
+        with TemporaryDirectory(prefix=".building-", dir=root if isinstance(root, Path) else None) as building:
             slices = Path(building) / "slices"
             slices.mkdir(mode=0o700)
             found = {name: path for name, path in feeds.items() if name in REGISTERS}
@@ -282,7 +286,11 @@ def _name_slice(kind: str, bucket: int) -> str:
     return f"{kind}-{bucket:05d}.arrow"
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _open_whole(path: Path | ObjectPath) -> Any:
+    return pa.memory_map(str(path)) if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+
+
+def _read_manifest(folder: Path | ObjectPath) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
     except (OSError, ValueError):
@@ -290,13 +298,21 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _damaged(folder: Path) -> MeterveilError:
+def _damaged(folder: Path | ObjectPath) -> MeterveilError:
     remedy = "delete its folder and ingest with --reference again"
     return MeterveilError("the snapshot is damaged", where=f"reference/{folder.name}", remedy=remedy)
 
 
-def _move_into_place(slices: Path, folder: Path) -> None:
-    """Rename a finished snapshot; another run that made the same one first has made the same files."""
+def _is_there(folder: Path | ObjectPath) -> bool:
+    """Tell whether a snapshot is there, whole: renamed, or with its manifest, which is put last."""
+    return folder.is_dir() if isinstance(folder, Path) else (folder / _MANIFEST).is_file()
+
+
+def _move_into_place(slices: Path, folder: Path | ObjectPath) -> None:
+    """Rename or upload a finished snapshot; another run that made the same one first has made the same files."""
+    if isinstance(folder, ObjectPath):
+        upload(sorted(slices.iterdir(), key=lambda path: path.name == _MANIFEST), folder)
+        return
     try:
         slices.rename(folder)
     except OSError:
@@ -310,6 +326,6 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _digest_file(path: Path) -> str:
+def _digest_file(path: Path | ObjectPath) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,6 +25,7 @@ from pipeline.quarantine import InputWork, find_datasets, release, sum_energy
 from pipeline.sources.deliver import OWN_WORDS, Columns, deliver_readings, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution
 from pipeline.staging import FrameRef, write_frames
+from pipeline.stores import Place
 from pipeline.table_state import CurrentFile
 from pipeline.whole_rows import read_rows
 from schemas.views import QUARANTINE
@@ -77,7 +78,7 @@ class ReleaseRequest:
         fix: what they should say.
     """
 
-    lake: Path
+    lake: Place
     run: RunRequest
     chosen: Chosen = field(default_factory=Chosen)
     fix: Fix = field(default_factory=Fix)

@@ -17,18 +17,20 @@ from pipeline.cells import CellWork
 from pipeline.files import make_folder, replace_file
 from pipeline.lake import Lake
 from pipeline.parquet import DataFile
+from pipeline.records import RecordPath
+from pipeline.stores import ObjectPath, list_sorted, locate
 from pipeline.totals import Totals
 from transforms.pieces import Cell
 
 _NAME, _POLICY = "run.json", "policy.yaml"
 
 
-def rebuild_folder(lake: Lake) -> Path:
+def rebuild_folder(lake: Lake) -> Path | RecordPath:
     """Where a lake keeps what an interrupted rebuild needs to go on."""
-    return lake.operational / "rebuild"
+    return lake.records("operational") / "rebuild"
 
 
-def policy_copy(lake: Lake) -> Path:
+def policy_copy(lake: Lake) -> Path | RecordPath:
     """Where a rebuild keeps the policy that it works by, so that nobody changes it meanwhile."""
     return rebuild_folder(lake) / _POLICY
 
@@ -86,24 +88,28 @@ class WorkLog:
         name: of this worker's file.
     """
 
-    folder: Path
+    folder: Path | ObjectPath
     target: Target
     name: str = field(default_factory=lambda: f"done-{secrets.token_hex(4)}.jsonl")
 
     def add(self, work: CellWork) -> None:
         """Note that a cell is done, once its files are on the disk."""
         entry = {"target": asdict(self.target), "work": asdict(replace(work, frames=(), changes=()))}
+        line = (json.dumps(entry) + "\n").encode()
+        if isinstance(self.folder, ObjectPath):  # nothing is appended to an object
+            (self.folder / f"done-{secrets.token_hex(8)}.jsonl").write_bytes(line)
+            return
         make_folder(self.folder, private=True)
         descriptor = os.open(self.folder / self.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, (json.dumps(entry) + "\n").encode())  # one call a line: threads share the file
+            os.write(descriptor, line)  # one call a line: threads share the file
         finally:
             os.close(descriptor)
 
     def read(self) -> dict[Cell, CellWork]:
         """Read what any worker has done by this target; a line that was cut short counts for nothing."""
         works = {}
-        for path in sorted(self.folder.glob("done-*.jsonl")):
+        for path in list_sorted(self.folder, "done-*.jsonl"):
             for line in path.read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError):
                     entry = json.loads(line)
@@ -122,5 +128,5 @@ def _decode(fields: Mapping[str, object]) -> CellWork:
 
 
 def _is_whole(file: DataFile) -> bool:
-    path = Path(file.path)
+    path = locate(file.path)
     return path.is_file() and path.stat().st_size == file.bytes

@@ -8,6 +8,7 @@ they were or as they are, and one that is at work keeps the files that it has be
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.table import Table
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 from pipeline.catalog import catalog_faults, ensure_table, has_columns, open_catalog
 from pipeline.files import make_folder
 from pipeline.lake import CATALOG, Lake
+from pipeline.records import RecordPath
 from transforms.plan import Plan, Zone
 
 _ZONES: tuple[Zone, ...] = ("operational", "analytics")
@@ -78,20 +80,28 @@ class Shadow:
 
 
 @contextmanager
-def shadow_tables(lake: Lake, plan: Plan, remade: Iterable[str], folder: Path) -> Iterator[Shadow]:
+def shadow_tables(lake: Lake, plan: Plan, remade: Iterable[str], folder: Path | RecordPath) -> Iterator[Shadow]:
     """Open a shadow of a lake's catalogs; what was left of an earlier one is begun again.
 
     Args:
         lake: the lake.
         plan: the tables that it is to have.
         remade: names of those that begin empty, with the columns of the plan.
-        folder: where the shadow is kept; emptied afterwards.
+        folder: where the shadow is kept; emptied afterwards. A lake whose catalog is in a server has it in a temporary
+            folder.
     """
+    if isinstance(folder, RecordPath):
+        with (
+            TemporaryDirectory(prefix="meterveil-shadow-") as temporary,
+            shadow_tables(lake, plan, remade, Path(temporary)) as shadow,
+        ):
+            yield shadow
+        return
     catalogs: dict[Zone, SqlCatalog] = {}
     for zone in _ZONES:
         make_folder(folder / zone, private=True)
         (folder / zone / CATALOG).unlink(missing_ok=True)
-        catalogs[zone] = open_catalog(folder / zone, zone, make=True)
+        catalogs[zone] = open_catalog(folder / zone / CATALOG, zone, make=True)
     try:
         new = set(remade)
         for name, dataset in plan.datasets.items():

@@ -9,10 +9,12 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.files import create_file, make_folder
+from pipeline.stores import ObjectPath
 from transforms.pieces import Cell
 
 _WRITE_OPTIONS = pa.ipc.IpcWriteOptions(use_threads=False)
@@ -33,7 +35,9 @@ class FrameRef:
     length: int
 
 
-def write_frames(folder: Path, frames: Iterable[tuple[Cell, pa.RecordBatch]]) -> Iterator[tuple[Cell, FrameRef]]:
+def write_frames(
+    folder: Path | ObjectPath, frames: Iterable[tuple[Cell, pa.RecordBatch]]
+) -> Iterator[tuple[Cell, FrameRef]]:
     """Write frames to a new file; it is complete when the iterator is at its end.
 
     Args:
@@ -43,10 +47,8 @@ def write_frames(folder: Path, frames: Iterable[tuple[Cell, pa.RecordBatch]]) ->
     Yields:
         Each frame's cell and where it stands, in the same order.
     """
-    make_folder(folder, private=True)
     path = folder / f"{secrets.token_hex(8)}.frames"
-    os.close(create_file(path, private=True))
-    with pa.OSFile(str(path), "wb") as sink:
+    with _open_sink(path) as sink:
         for cell, frame in frames:
             offset = sink.tell()
             with pa.ipc.new_stream(sink, frame.schema, options=_WRITE_OPTIONS) as writer:
@@ -54,13 +56,28 @@ def write_frames(folder: Path, frames: Iterable[tuple[Cell, pa.RecordBatch]]) ->
             yield cell, FrameRef(path.name, offset, sink.tell() - offset)
 
 
-def read_frames(folder: Path, refs: Iterable[FrameRef]) -> list[pa.RecordBatch]:
-    """Read frames, zero-copy from mapped files."""
+def read_frames(folder: Path | ObjectPath, refs: Iterable[FrameRef]) -> list[pa.RecordBatch]:
+    """Read frames, zero-copy from mapped files, or each by one request from a store."""
     return [_read_frame(folder, ref) for ref in refs]
 
 
-def _read_frame(folder: Path, ref: FrameRef) -> pa.RecordBatch:
-    with pa.memory_map(str(folder / ref.file)) as source:
-        source.seek(ref.offset)
-        with pa.ipc.open_stream(source.read_buffer(ref.length)) as reader:
-            return reader.read_next_batch()
+def _open_sink(path: Path | ObjectPath) -> Any:
+    if isinstance(path, ObjectPath):
+        return path.create()
+    make_folder(path.parent, private=True)
+    os.close(create_file(path, private=True))
+    return pa.OSFile(str(path), "wb")
+
+
+def _read_frame(folder: Path | ObjectPath, ref: FrameRef) -> pa.RecordBatch:
+    with _open_source(folder / ref.file) as source, pa.ipc.open_stream(_read_range(source, ref)) as reader:
+        return reader.read_next_batch()
+
+
+def _open_source(path: Path | ObjectPath) -> Any:
+    return path.open() if isinstance(path, ObjectPath) else pa.memory_map(str(path))
+
+
+def _read_range(source: Any, ref: FrameRef) -> pa.Buffer:
+    source.seek(ref.offset)
+    return source.read_buffer(ref.length)

@@ -5,6 +5,7 @@ of Iceberg's specification (version 2), spares them the catalog's libraries, who
 Whatever changes a table goes through ``pipeline.catalog``.
 """
 
+import io
 import json
 import sqlite3
 from collections.abc import Container, Iterator
@@ -19,6 +20,8 @@ import fastavro
 
 from pipeline.errors import MeterveilError
 from pipeline.labels import parse_label
+from pipeline.records import RecordPath, find_location, list_locations
+from pipeline.stores import locate
 from schemas.views import VIEW_KINDS
 from transforms.plan import Dataset
 
@@ -157,14 +160,14 @@ def is_cell_dataset(dataset: Dataset) -> bool:
 
 def read_metadata(name: str, location: str) -> TableState:
     """Read a table's metadata file."""
-    return TableState(name, json.loads(Path(location).read_bytes()), location)
+    return TableState(name, json.loads(locate(location).read_bytes()), location)
 
 
-def read_state(catalog: Path, name: str, timeout_s: float) -> TableState | None:
+def read_state(catalog: Path | RecordPath, name: str, timeout_s: float) -> TableState | None:
     """Read a table's present state; None where the catalog has no such table.
 
     Args:
-        catalog: the SQLite file of the zone's catalog.
+        catalog: the SQLite file of the zone's catalog, or its schema in a server.
         name: ``operational.readings``.
         timeout_s: how long to wait for a commit's lock.
 
@@ -172,14 +175,19 @@ def read_state(catalog: Path, name: str, timeout_s: float) -> TableState | None:
         sqlite3.DatabaseError: the catalog is locked or damaged.
         FileNotFoundError: the metadata is not where the catalog says.
     """
+    if isinstance(catalog, RecordPath):
+        location = find_location(catalog, *name.split("."))
+        return read_metadata(name, location) if location else None
     query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ? AND table_name = ?"
     with _connect(catalog, timeout_s) as connection:
         row = connection.execute(query, name.split(".")).fetchone()
     return read_metadata(name, row[0]) if row else None
 
 
-def list_names(catalog: Path, timeout_s: float) -> list[str]:
+def list_names(catalog: Path | RecordPath, timeout_s: float) -> list[str]:
     """List the names of all tables of a catalog; arguments and errors are those of ``read_state``."""
+    if isinstance(catalog, RecordPath):
+        return list(list_locations(catalog))
     with _connect(catalog, timeout_s) as connection:
         rows = connection.execute("SELECT table_namespace, table_name FROM iceberg_tables").fetchall()
     return [".".join(row) for row in rows]
@@ -199,5 +207,6 @@ def _read_manifest(path: str) -> Iterator[CurrentFile]:
 
 
 def _read_avro(path: str) -> Iterator[Any]:
-    with Path(path).open("rb") as stream:
+    place = locate(path)
+    with place.open("rb") if isinstance(place, Path) else io.BytesIO(place.read_bytes()) as stream:
         yield from fastavro.reader(stream)

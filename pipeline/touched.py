@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from pipeline.cells import READINGS
 from pipeline.context import OpenRun
 from pipeline.labels import bucket_in
+from pipeline.stores import columnar
 from transforms.occupancy import contracted_points
 from transforms.pieces import Cell
 from transforms.reference_diff import compare_references
@@ -51,6 +52,6 @@ def _share_any(some: pa.Array, others: pa.Array | pa.ChunkedArray) -> bool:
 def _read_ids(path: str) -> pa.ChunkedArray:
     """Read the points of a cell; they are sorted, so a dictionary has each but once or twice."""
     name = "metering_point_id"
-    with pq.ParquetFile(path, read_dictionary=[name]) as file:
+    with pq.ParquetFile(columnar(path), read_dictionary=[name]) as file:
         chunks = file.read([name])[name].chunks
     return pa.chunked_array([chunk.dictionary for chunk in chunks], pa.string())

@@ -18,7 +18,9 @@ from pipeline.errors import MeterveilError
 from pipeline.findings import Check, Findings
 from pipeline.lake import Lake
 from pipeline.lease import find_drafts
+from pipeline.records import RecordPath
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
+from pipeline.stores import columnar, list_sorted
 from pipeline.totals import Totals, check_conservation
 from pipeline.verify_cells import CellChecks
 from pipeline.verify_published import check_published
@@ -106,7 +108,7 @@ def _read_history(check: Check, paths: list[str], intact: Container[str]) -> _Hi
         if path not in intact:
             check.find(path, "records that can't be trusted are left out")
             continue
-        for text in pq.ParquetFile(path).read(["record"])["record"].to_pylist():
+        for text in pq.ParquetFile(columnar(path)).read(["record"])["record"].to_pylist():
             check.looked_at += 1
             record = json.loads(text)
             try:
@@ -147,9 +149,9 @@ def _choose_reference(check: Check, references: Mapping[str, Snapshot | None], v
 def _check_audit(lake: Lake, check: Check) -> None:
     """Check the chain of each audit log."""
     for zone in ZONES:
-        path = lake.folder(zone) / "audit.jsonl"
+        path = lake.records(zone) / "audit.jsonl"
         try:
-            check.looked_at += verify_chain(path)[0] if path.exists() else 0
+            check.looked_at += verify_chain(path)[0] if isinstance(path, RecordPath) or path.exists() else 0
         except MeterveilError as error:
             check.find(path, error.problem)
 
@@ -158,14 +160,14 @@ def _look_for_remains(
     lake: Lake, check: Check, tables: Mapping[str, TableFiles], metadata: Container[str], recorded: Recorded
 ) -> None:
     """Look for what runs that died left behind; of a table whose metadata is damaged nothing can be told."""
-    for path in sorted((lake.operational / "journal").glob("*.json")):
+    for path in list_sorted(lake.records("operational") / "journal", "*.json"):
         check.looked_at += 1
         check.find(path, "a commit is unfinished; the next run finishes it")
     for path in find_drafts(lake):
         check.looked_at += 1
         check.note(path, "a file that was not complete yet when its run died, or is at work")
     for pattern in ("staging/*", "reference/.building-*"):
-        for path in sorted(lake.operational.glob(pattern)):
+        for path in list_sorted(lake.operational, pattern):
             check.looked_at += 1
             check.note(path, "of a run that died, or is at work")
     for name, table in tables.items():
@@ -174,7 +176,7 @@ def _look_for_remains(
         for stray in sorted(data - table.kept.keys()):
             check.note(stray, "a data file that no snapshot lists")
         zone, _, folder = name.partition(".")
-        for path in sorted((lake.root / zone / folder / "metadata").glob("*")):
+        for path in list_sorted(lake.root / zone / folder / "metadata", "*"):
             check.looked_at += 1
             if str(path) not in metadata and str(path) not in recorded.files:
                 check.note(path, "a metadata file that no snapshot needs")

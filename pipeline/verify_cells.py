@@ -16,6 +16,7 @@ from pipeline.horizons import read_horizons
 from pipeline.labels import bucket_in
 from pipeline.lake import Lake
 from pipeline.reference import Snapshot
+from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile, is_cell_dataset
 from pipeline.verify_tables import TableFiles
 from transforms.buckets import bucket_of
@@ -201,7 +202,7 @@ class CellChecks:
             check.find(file.path, "another number of rows than its cell")
         for name in (column.name for column in dataset.columns if column.source == "energy" and column.rule == Keep()):
             derived = _Sum()
-            with pq.ParquetFile(file.path) as content:
+            with pq.ParquetFile(columnar(file.path)) as content:
                 for group in range(content.num_row_groups):
                     derived.add(content.read_row_group(group, [name])[name])
             if derived.energy != total.energy:
@@ -226,7 +227,7 @@ def _select(rows: pa.Table, where: Where) -> pa.Table:
 
 def _read_blocks(path: str) -> Iterator[pa.Table]:
     """Read an operational file by row groups that have rows, text as dictionaries."""
-    with pq.ParquetFile(path, read_dictionary=list(_TEXT)) as file:
+    with pq.ParquetFile(columnar(path), read_dictionary=list(_TEXT)) as file:
         for group in range(file.num_row_groups):
             block = file.read_row_group(group, list(_COLUMNS))
             if len(block):
@@ -270,4 +271,4 @@ def _plain(rows: pa.Table) -> pa.Table:
 
 def _footer(path: str) -> dict[str, str]:
     """Read what a file says that it derives from."""
-    return {key.decode(): value.decode() for key, value in (pq.read_metadata(path).metadata or {}).items()}
+    return {key.decode(): value.decode() for key, value in (pq.read_metadata(columnar(path)).metadata or {}).items()}

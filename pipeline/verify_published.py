@@ -1,13 +1,13 @@
 """Verifying what was published: each day and month once, nothing shown of too few sites, nothing of what is not."""
 
 from collections.abc import Container, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.findings import Check, Findings
+from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile
 from pipeline.verify_tables import TableFiles
 from schemas.views import VIEW_KINDS
@@ -42,13 +42,13 @@ def check_published(plan: Plan, findings: Findings, tables: Mapping[str, TableFi
 
 def _check_cells(check: Check, plan: Plan, dataset: Dataset, file: CurrentFile) -> None:
     """Check what a file shows, if it was published by today's policy."""
-    marks = pq.read_metadata(file.path).metadata or {}
+    marks = pq.read_metadata(columnar(file.path)).metadata or {}
     names = {column.source: column.name for column in dataset.columns}
     if marks.get(b"meterveil.policy") != plan.digest.encode() or not {"sites", "suppressed"} <= names.keys():
         return
     assert dataset.disclosure
     columns = [names[source] for source in ("suppressed", *_OF_CELL) if source in names]
-    rows = pa.Table.from_batches(pq.ParquetFile(Path(file.path)).iter_batches(columns=columns))
+    rows = pa.Table.from_batches(pq.ParquetFile(columnar(file.path)).iter_batches(columns=columns))
     hidden = rows[names["suppressed"]].is_valid()
     if pc.any(pc.less(rows[names["sites"]], dataset.disclosure.minimum)).as_py():
         check.find(file.path, "it shows a sum of fewer sites than the policy asks for")

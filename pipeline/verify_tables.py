@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import PurePath
 from typing import get_args
 
 import pyarrow.parquet as pq
@@ -17,6 +17,8 @@ from pipeline.errors import MeterveilError
 from pipeline.findings import Check, Findings
 from pipeline.iceberg import current_files, kept_files
 from pipeline.lake import Lake
+from pipeline.records import RecordPath, list_locations
+from pipeline.stores import columnar, list_sorted, locate
 from pipeline.table_state import CurrentFile
 from transforms.plan import Zone
 
@@ -56,8 +58,11 @@ def read_locations(lake: Lake, findings: Findings) -> dict[Zone, dict[str, str]]
     check = findings["catalogs"]
     locations: dict[Zone, dict[str, str]] = {}
     for zone in ZONES:
-        path = lake.folder(zone) / "catalog.db"
+        path = lake.catalog_place(zone)
         check.looked_at += 1
+        if isinstance(path, RecordPath):
+            locations[zone] = list_locations(path)
+            continue
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as catalog:
                 whole = catalog.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -77,7 +82,7 @@ def read_recorded(lake: Lake, findings: Findings) -> Recorded:
     check = findings["digests"]
     files: defaultdict[str, set[str]] = defaultdict(set)
     left = []
-    for path in sorted(digests_folder(lake).glob("*.json")):
+    for path in list_sorted(digests_folder(lake), "*.json"):
         check.looked_at += 1
         try:
             left.append(read_digests(path))
@@ -155,7 +160,7 @@ def find_tables(
                 check.find(name, error.problem)
     # What only an expired snapshot or an older state needs is of no use to a reader, but damage is damage.
     for path in recorded.files:
-        if Path(path).parent.name == "metadata" and Path(path).exists():
+        if PurePath(path).parent.name == "metadata" and locate(path).exists():
             files.holds(path)
     return tables, files.seen
 
@@ -172,7 +177,7 @@ def _holds_metadata(files: FileCheck, table: Table) -> bool:
 def _is_uncommitted(location: str) -> bool:
     """Tell whether a metadata file is that of a table which nothing was committed to: such a one has no digest."""
     try:
-        return b'"manifest-list"' not in Path(location).read_bytes()
+        return b'"manifest-list"' not in locate(location).read_bytes()
     except (OSError, ValueError):
         return False
 
@@ -198,7 +203,7 @@ def check_data_files(
         for path, listed in table.kept.items():
             if not files.holds(path):
                 continue
-            if Path(path).stat().st_size != listed.bytes or pq.read_metadata(path).num_rows != listed.rows:
+            if locate(path).stat().st_size != listed.bytes or pq.read_metadata(columnar(path)).num_rows != listed.rows:
                 check.find(path, "another size or row count than the manifest says")
             else:
                 intact.add(path)

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 
 from pipeline.context import OpenRun
 from pipeline.parquet import DataFile, write_data_file
+from pipeline.stores import columnar
 from schemas.views import VIEWS
 from transforms.plan import Dataset, Keep, Plan
 
@@ -20,7 +21,7 @@ def find_whole(plan: Plan, view: str) -> Dataset | None:
 
 def read_rows(dataset: Dataset, path: str) -> pa.Table:
     """Read a data file, its columns by the names of the view's fields."""
-    rows = pq.read_table(path, columns=[column.name for column in dataset.columns], partitioning=None)
+    rows = pq.read_table(columnar(path), columns=[column.name for column in dataset.columns], partitioning=None)
     return rows.rename_columns([column.source for column in dataset.columns])
 
 

@@ -3,10 +3,17 @@
 import argparse
 import json
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, open_lake_and_plan, print_rows, tell_warnings
+from pipeline.commands.shared import (
+    EPILOG,
+    WARNED_EPILOG,
+    add_json,
+    as_place,
+    open_lake_and_plan,
+    print_rows,
+    tell_warnings,
+)
 
 
 def describe(commands: Any) -> None:
@@ -17,7 +24,7 @@ def describe(commands: Any) -> None:
         description="Counts the days of all points under contract: points without a value, and minutes without one.",
         epilog=f"{EPILOG} {WARNED_EPILOG}",
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake; its operational zone must be in reach")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; its operational zone must be in reach")
     days = command.add_mutually_exclusive_group()
     days.add_argument("--date", type=date.fromisoformat, help="the local day, 2026-03-29 (default: yesterday)")
     days.add_argument("--from", type=date.fromisoformat, dest="first", metavar="DATE", help="first local day")

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import EPILOG, add_json, open_lake_and_plan, print_rows
+from pipeline.commands.shared import EPILOG, add_json, as_place, open_lake_and_plan, print_rows
 from pipeline.imports import quick_imports
 
 
@@ -19,7 +19,7 @@ def describe(commands: Any) -> None:
         "discloses needs a role that the policy lets do it; the log keeps who, to whom, on which basis, how many rows.",
         epilog=EPILOG,
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake")
     command.add_argument("--recipient", required=True, help="a recipient of the policy")
     command.add_argument(
         "--basis", required=True, help="why: a contract, a paragraph of a law, a short reference; no names"

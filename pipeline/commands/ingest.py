@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, as_share, tell_warnings
+from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, as_place, as_share, tell_warnings
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -24,17 +24,22 @@ def describe(commands: Any) -> None:
     command.add_argument(
         "--readings", nargs="+", default=[], metavar="FILE", help="files or quoted patterns; none for a reference alone"
     )
-    command.add_argument("--reference", type=Path, help="folder of sites, contracts, customers (default: the lake's)")
-    command.add_argument("--lake", type=Path, required=True, help="the lake; made if it is not there")
-    command.add_argument("--policy", type=Path, help="policy file (default: the lake's, else the one of meterveil)")
-    command.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    command.add_argument(
+        "--reference", type=as_place, help="folder of sites, contracts, customers (default: the lake's)"
+    )
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; made if it is not there")
+    command.add_argument("--policy", type=as_place, help="policy file (default: the lake's, else the one of meterveil)")
+    command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
     command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
     command.add_argument("--format", help="format of the readings (default: found from the content)")
-    command.add_argument("--mapping", type=Path, help="mapping file of a delimited format")
+    command.add_argument("--mapping", type=as_place, help="mapping file of a delimited format")
     command.add_argument("--registered-at", metavar="TIME", help="where a format has none: a time, now, or file-name")
     command.add_argument("--metering-point", metavar="ID", help="id for files whose id column is blank or 0")
     command.add_argument("--time-zone", help="of a new lake (Europe/Helsinki)")
     command.add_argument("--buckets", type=int, help="of a new lake: a power of two")
+    command.add_argument(
+        "--catalog", default="", metavar="URI", help="of a new lake of many machines: postgresql://HOST/DATABASE"
+    )
     command.add_argument("--skip-bad-files", action="store_true", help="list files that can't be read, and go on")
     command.add_argument("--force", action="store_true", help="read files again that were ingested before")
     command.add_argument(
@@ -73,6 +78,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         policy=arguments.policy,
         time_zone=arguments.time_zone,
         buckets=arguments.buckets,
+        catalog=arguments.catalog,
         read=ReadOptions(
             registered_at=arguments.registered_at,
             metering_point=arguments.metering_point,

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import add_json, print_rows
+from pipeline.commands.shared import add_json, as_place, print_rows
 from pipeline.errors import MeterveilError
 
 
@@ -24,7 +23,7 @@ def describe(commands: Any) -> None:
     command.add_argument("files", nargs="+", metavar="FILE", help="files of readings, or reference feeds")
     command.add_argument("--identifiers", action="store_true", help="also list the metering points")
     command.add_argument("--format", help="format of the readings (default: found from the content)")
-    command.add_argument("--mapping", type=Path, help="mapping file of a delimited format")
+    command.add_argument("--mapping", type=as_place, help="mapping file of a delimited format")
     command.add_argument("--registered-at", metavar="TIME", help="where a format has none: a time, now, or file-name")
     command.add_argument("--metering-point", metavar="ID", help="id for files whose id column is blank or 0")
     command.add_argument("--time-zone", default="Europe/Helsinki", help="whose local days to count (Europe/Helsinki)")

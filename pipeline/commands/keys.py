@@ -1,10 +1,9 @@
 """``meterveil keys``: making and showing keysets."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import Parser, add_json, print_rows
+from pipeline.commands.shared import Parser, add_json, as_place, print_rows
 
 
 def describe(commands: Any) -> None:
@@ -12,11 +11,11 @@ def describe(commands: Any) -> None:
     command = commands.add_parser("keys", help="create and show pseudonymisation keys")
     actions = command.add_subparsers(required=True, metavar="ACTION", parser_class=Parser)
     create = actions.add_parser("create", help="make a keyset; also the key-encryption key, where that is a new file")
-    create.add_argument("--keyset", type=Path, required=True, help="keyset file to make")
+    create.add_argument("--keyset", type=as_place, required=True, help="keyset file to make")
     create.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
     create.set_defaults(run=_create_keys, parser=create)
     show = actions.add_parser("show", help="list the keys of a keyset, without their secrets")
-    show.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    show.add_argument("--keyset", type=as_place, required=True, help="keyset file")
     add_json(show)
     show.set_defaults(run=_show_keys, parser=show)
 

@@ -4,12 +4,11 @@ import argparse
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, add_json, open_lake_and_plan, print_rows
+from pipeline.commands.shared import EPILOG, add_json, as_place, open_lake_and_plan, print_rows
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -26,22 +25,28 @@ def describe(commands: Any) -> None:
 
 def _describe_init(commands: Any) -> None:
     command = commands.add_parser("init", help="make a lake; the first ingest does it too")
-    command.add_argument("--lake", type=Path, required=True, help="folder to make")
+    command.add_argument("--lake", type=as_place, required=True, help="folder to make")
     command.add_argument("--time-zone", default="Europe/Helsinki", help="of its local days (Europe/Helsinki)")
     command.add_argument("--buckets", type=int, required=True, help="a power of two; about one per 100,000 points")
+    command.add_argument("--catalog", default="", metavar="URI", help="for many machines: postgresql://HOST/DATABASE")
     command.set_defaults(run=_init, parser=command)
 
 
 def _init(arguments: argparse.Namespace) -> None:
     from pipeline.lake import create_lake
 
-    lake = create_lake(arguments.lake, time_zone=arguments.time_zone, bucket_count=arguments.buckets)
+    lake = create_lake(
+        arguments.lake,
+        time_zone=arguments.time_zone,
+        bucket_count=arguments.buckets,
+        catalog=arguments.catalog,
+    )
     print(f"lake at {lake.root}: {lake.settings.bucket_count} buckets, {lake.settings.time_zone}")
 
 
 def _describe_tables(commands: Any) -> None:
     command = commands.add_parser("tables", help="list the tables of a lake, and what a role may read")
-    command.add_argument("--lake", type=Path, required=True, help="the lake, or its analytics folder alone")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake, or its analytics folder alone")
     command.add_argument("--role", help="tell which tables this role may read")
     add_json(command)
     command.set_defaults(run=_tables, parser=command)
@@ -74,7 +79,7 @@ def _describe_verify(commands: Any) -> None:
         "nothing. What runs that died left over is shown and breaks no rule.",
         epilog="Exit code 0: clean. 1: something was found, or the lake can't be verified. 2: wrong usage.",
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; both zones must be in reach")
     add_json(command)
     command.set_defaults(run=_verify, parser=command)
 
@@ -86,7 +91,7 @@ def _describe_migrate(commands: Any) -> None:
         description="Brings a lake of an older format to the one that this version writes. Older versions refuse it "
         "then, so back it up first. What dies half-way is begun again.",
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; both zones must be in reach")
     command.set_defaults(run=_migrate, parser=command)
 
 
@@ -119,7 +124,7 @@ def _describe_maintain(commands: Any) -> None:
         help="expire old snapshots, drop days beyond retention, delete what nothing needs",
         description="Shows what there is to do; does it with --yes. Safe beside runs that are at work.",
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; both zones must be in reach")
     command.add_argument("--yes", action="store_true", help="do it")
     command.add_argument(
         "--keep", type=_as_days, default=30, metavar="DAYS", help="days back that query --as-of can ask for (30)"
@@ -147,10 +152,12 @@ def _describe_rebuild(commands: Any) -> None:
         "the same command goes on.",
         epilog=EPILOG,
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
-    command.add_argument("--policy", type=Path, help="policy file (default: the lake's)")
-    command.add_argument("--reference", type=Path, help="folder of sites, contracts, customers (default: the lake's)")
-    command.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--policy", type=as_place, help="policy file (default: the lake's)")
+    command.add_argument(
+        "--reference", type=as_place, help="folder of sites, contracts, customers (default: the lake's)"
+    )
+    command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
     command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
     add_json(command)
     command.set_defaults(run=_rebuild, parser=command)

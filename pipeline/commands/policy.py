@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import EPILOG, Parser, add_json, open_lake_and_plan, print_rows
+from pipeline.commands.shared import EPILOG, Parser, add_json, as_place, open_lake_and_plan, print_rows
 from pipeline.errors import MeterveilError
 from schemas.legal import LANGUAGES
 
@@ -36,7 +36,9 @@ def describe(commands: Any) -> None:
         document.add_argument("--language", choices=LANGUAGES, default="fi", help="language of the document (fi)")
         document.add_argument("--format", choices=("markdown", "html"), default="markdown", help="(markdown)")
         document.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
-        document.add_argument("--policy", type=Path, help="policy file (default: the one that comes with meterveil)")
+        document.add_argument(
+            "--policy", type=as_place, help="policy file (default: the one that comes with meterveil)"
+        )
         document.set_defaults(run=_write_document, parser=document, document=name)
     groups = actions.add_parser(
         "groups",
@@ -45,19 +47,19 @@ def describe(commands: Any) -> None:
         "rule which singles out a neighbourhood is seen. Too few members, or too few others, are not told.",
         epilog=EPILOG,
     )
-    groups.add_argument("--lake", type=Path, required=True, help="the lake")
+    groups.add_argument("--lake", type=as_place, required=True, help="the lake")
     groups.add_argument("--minimum", type=int, default=15, help="fewest people that are told (15)")
     add_json(groups)
     groups.set_defaults(run=_show_groups, parser=groups)
     diff = actions.add_parser("diff", help="who gains and who loses what by another policy")
-    diff.add_argument("old", type=Path, metavar="OLD", help="policy file")
-    diff.add_argument("new", type=Path, metavar="NEW", help="policy file")
+    diff.add_argument("old", type=as_place, metavar="OLD", help="policy file")
+    diff.add_argument("new", type=as_place, metavar="NEW", help="policy file")
     add_json(diff)
     diff.set_defaults(run=_diff, parser=diff)
 
 
 def _finish(command: argparse.ArgumentParser, run: Any) -> None:
-    command.add_argument("--policy", type=Path, help="policy file (default: the one that comes with meterveil)")
+    command.add_argument("--policy", type=as_place, help="policy file (default: the one that comes with meterveil)")
     add_json(command)
     command.set_defaults(run=run, parser=command)
 

@@ -1,17 +1,16 @@
 """``meterveil explain-customer``: who said what of a customer, and why one of them is believed."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import add_json, open_lake_and_plan, print_rows
+from pipeline.commands.shared import add_json, as_place, open_lake_and_plan, print_rows
 from pipeline.imports import quick_imports
 
 
 def describe(commands: Any) -> None:
     """Describe the command and its options."""
     command = commands.add_parser("explain-customer", help="who said what of a customer, when, and who is believed")
-    command.add_argument("--lake", type=Path, required=True, help="the lake")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake")
     command.add_argument("--role", required=True, help="role of the policy that you act in")
     command.add_argument("--purpose", required=True, help="purpose of the policy that you ask for")
     command.add_argument("customer", help="id of the customer")

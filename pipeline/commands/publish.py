@@ -3,12 +3,11 @@
 import argparse
 import json
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, add_json, print_rows
+from pipeline.commands.shared import EPILOG, add_json, as_place, print_rows
 from pipeline.imports import quick_imports
 
 
@@ -21,7 +20,7 @@ def describe(commands: Any) -> None:
         "the policy's publish_after has become old enough. What is published stands: it is not published again.",
         epilog=EPILOG,
     )
-    command.add_argument("--lake", type=Path, required=True, help="the lake; both zones must be in reach")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; both zones must be in reach")
     command.add_argument(
         "--until", type=date.fromisoformat, metavar="DATE", help="last local date (default: the policy's)"
     )
@@ -34,7 +33,7 @@ def describe(commands: Any) -> None:
         help="publish again what is published. Who has both versions can subtract one from the other: what was "
         "corrected in between, perhaps of one site, is told. For a policy that changed, or sums that must not stand",
     )
-    command.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
     command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
     add_json(command)
     command.set_defaults(run=_publish, parser=command)

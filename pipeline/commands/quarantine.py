@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import Parser, add_json, open_lake_and_plan, print_rows
+from pipeline.commands.shared import Parser, add_json, as_place, open_lake_and_plan, print_rows
 
 
 def describe(commands: Any) -> None:
@@ -44,7 +44,7 @@ def _describe_release(actions: Any) -> None:
         "merged as if they had been delivered so, and leave the quarantine, in one commit. The others stay there.",
     )
     _choose(command)
-    command.add_argument("--keyset", type=Path, required=True, help="keyset file")
+    command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
     command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
     command.add_argument("--metering-point", default="", metavar="ID", help="id of the readings whose id is mangled")
     command.add_argument(
@@ -58,7 +58,7 @@ def _describe_release(actions: Any) -> None:
 
 
 def _choose(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--lake", type=Path, required=True, help="the lake; its operational zone must be in reach")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake; its operational zone must be in reach")
     command.add_argument("--file", default="", metavar="NAME", help="of this file: its name, or 8 digits of its digest")
     command.add_argument("--reason", default="", help="set aside for this reason")
 

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.shared import open_lake_and_plan
+from pipeline.commands.shared import as_place, open_lake_and_plan
 from pipeline.imports import quick_imports
 
 
 def describe(commands: Any) -> None:
     """Describe the command and its options."""
     command = commands.add_parser("query", help="run SQL over the tables that a role may read for a purpose")
-    command.add_argument("--lake", type=Path, required=True, help="the lake, or its analytics folder alone")
+    command.add_argument("--lake", type=as_place, required=True, help="the lake, or its analytics folder alone")
     command.add_argument("--role", required=True, help="role of the policy that you act in")
     command.add_argument("--purpose", required=True, help="purpose of the policy that you read for")
     command.add_argument("--as-of", default="", metavar="TIME|RUN", help="answer as the lake was, by today's grants")

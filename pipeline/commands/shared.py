@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
+from pipeline.stores import locate
 
 #: Width of tables that no terminal shows: nothing is cut.
 _UNBOUNDED = 100_000
@@ -31,6 +33,14 @@ class Parser(argparse.ArgumentParser):
 def add_json(command: argparse.ArgumentParser) -> None:
     """Offer the machine-readable result."""
     command.add_argument("--json", action="store_true", help="machine-readable result on standard output")
+
+
+def as_place(text: str) -> Any:
+    """Read where a file or a folder is: a path, or an address in a store."""
+    try:
+        return locate(text)
+    except MeterveilError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def as_share(text: str) -> float:

@@ -5,6 +5,7 @@ A source is named by an entry point, whether it is ours or comes with another pa
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +14,7 @@ from types import MappingProxyType
 
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.sources.base import Delivery, ReadOptions, Source, Split
+from pipeline.stores import local_copy, locate
 
 #: Group of entry points under which other packages offer sources.
 GROUP = "meterveil.sources"
@@ -106,14 +108,19 @@ def plan_file(path: str, options: ReadOptions) -> Sequence[Split]:
     """
     try:
         stamp = _stamp(path)
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
+        with _here(path) as local:
+            return [replace(split, path=path, stamp=stamp) for split in _split(local, options)]
     except OSError as error:
         raise BadFileError("it can't be opened", where=path, remedy=error.strerror or "check the path") from None
+
+
+def _split(path: str, options: ReadOptions) -> Sequence[Split]:
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
     if size == 0:
         raise BadFileError("the file is empty (0 bytes)", where=path, remedy="fetch it again")
-    return [replace(split, stamp=stamp) for split in find_source(path, options).splits(path, digest, options)]
+    return find_source(path, options).splits(path, digest, options)
 
 
 def read_split(split: Split, options: ReadOptions) -> Iterator[Delivery]:
@@ -123,9 +130,10 @@ def read_split(split: Split, options: ReadOptions) -> Iterator[Delivery]:
         BadFileError: what only decoding shows to be damaged; or the file is not the one that was planned any more.
     """
     try:
-        yield from load_source(split.format).read(split, options)
+        with _here(split.path) as local:
+            yield from load_source(split.format).read(replace(split, path=local), options)
     finally:  # also where its end is gone, or its content is torn
-        if not Path(split.path).exists() or _stamp(split.path) != split.stamp:
+        if not locate(split.path).exists() or _stamp(split.path) != split.stamp:
             raise BadFileError(
                 "it changed while it was read", where=split.path, remedy="run again when whoever writes it is done"
             )
@@ -133,8 +141,18 @@ def read_split(split: Split, options: ReadOptions) -> Iterator[Delivery]:
 
 def _stamp(path: str) -> str:
     """Say how a file stands on its disk: whoever writes to it, or replaces it, changes that."""
-    status = Path(path).stat()
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    status = locate(path).stat()
+    return f"{getattr(status, 'st_ino', 0)} {status.st_size} {status.st_mtime_ns}"
+
+
+@contextmanager
+def _here(path: str) -> Iterator[str]:
+    """Give a file's path on this machine; an error that names it says where the file really is."""
+    try:
+        with local_copy(path) as copy:
+            yield str(copy)
+    except BadFileError as error:
+        raise BadFileError(error.problem, where=error.where.replace(str(copy), path), remedy=error.remedy) from None
 
 
 def _describe(entry: EntryPoint) -> str:

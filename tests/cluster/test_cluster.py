@@ -17,6 +17,7 @@ from pipeline.errors import MeterveilError
 
 ROOT = Path(__file__).parents[2]
 long = pytest.mark.long
+pytestmark = pytest.mark.usefixtures("flink")
 
 
 @pytest.fixture(scope="module")

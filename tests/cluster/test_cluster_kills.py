@@ -6,6 +6,8 @@ import pytest
 from cluster import run_cluster
 from cluster_kills import kill_once
 
+pytestmark = pytest.mark.usefixtures("flink")
+
 
 @pytest.mark.long
 def test_a_run_outlives_what_is_killed_or_the_next_one_completes_it(fleet, tmp_path):

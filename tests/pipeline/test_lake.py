@@ -12,7 +12,8 @@ from small_lake import ANALYTICS, CELL, OPERATIONAL, PLAN, write_readings
 
 from pipeline.errors import MeterveilError
 from pipeline.iceberg import current_files, replace_files
-from pipeline.lake import FORMAT_VERSION, LakeSettings, create_lake, is_lake, open_lake
+from pipeline.lake import create_lake, is_lake, open_lake
+from pipeline.settings import FORMAT_VERSION, LakeSettings
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pipeline import migrate as module
 from pipeline.erasure import read_tombstones
 from pipeline.errors import MeterveilError
 from pipeline.horizons import read_horizons
-from pipeline.lake import FORMAT_VERSION, MEMORY, open_lake
+from pipeline.lake import MEMORY, open_lake
 from pipeline.migrate import migrate
+from pipeline.settings import FORMAT_VERSION
 
 
 @pytest.fixture

@@ -68,7 +68,11 @@ def query(lake: Path, table: str, sql: str) -> list[tuple[Any, ...]]:
 
 def rows_of(lake: Path, table: str, columns: str = "*") -> pa.Table:
     """Read the rows of a table, in an order that depends on nothing but the rows."""
-    paths = paths_of(lake, table)
+    return rows_in(paths_of(lake, table), columns)
+
+
+def rows_in(paths: Sequence[str], columns: str = "*") -> pa.Table:
+    """Read the rows of data files, in an order that depends on nothing but the rows."""
     if not paths:
         return pa.table({})
     with duckdb.connect() as connection:
