@@ -25,7 +25,7 @@ HEAD_BYTES = 64 << 10
 #: Bytes that can be read at once: offsets in columns have 32 bits.
 MOST_BYTES = 1 << 30
 #: Bytes in which lines are counted at a time, so that they are still in the processor's cache.
-_COUNTED = 1 << 20
+_COUNTED = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 _MARKED = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 _REPLACED = "\ufffd"
@@ -122,8 +122,14 @@ def _cut(data: mmap.mmap, span: tuple[int, int], first_row: int, part_bytes: int
     while start < end:
         stop = data.find(b"\n", min(start + part_bytes, end) - 1, end) + 1 or end
         yield start, stop, first_row
-        first_row += sum(data[at : min(at + _COUNTED, stop)].count(b"\n") for at in range(start, stop, _COUNTED))
+        first_row += _count_ends(data, start, stop)
         start = stop
+
+
+def _count_ends(data: bytes | mmap.mmap, start: int, stop: int) -> int:
+    """Count line ends in a span, in whole columns: ``count`` begins anew behind each."""
+    parts = (data[at : min(at + _COUNTED, stop)] for at in range(start, stop, _COUNTED))
+    return sum(int(np.count_nonzero(np.frombuffer(part, np.uint8) == ord("\n"))) for part in parts)
 
 
 def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
@@ -154,7 +160,7 @@ def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
         if content[end:].strip():
             broken = np.append(broken, content.count(b"\n"))
         content = content[:end]
-    count = content.count(b"\n") + (not content.endswith(b"\n"))
+    count = _count_ends(content, 0, len(content)) + (not content.endswith(b"\n"))
     fields, misfits = _parse(content, header)
     good = np.ones(count, dtype=bool)
     good[misfits] = False
