@@ -275,6 +275,7 @@ def _read_avro(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             fields = header.schema["fields"]
             _check_columns([field["name"] for field in fields], schema, path)
             _check_plain(fields, schema, path)
+            fastavro.parse_schema(header.schema)  # which nothing else would look at where there are no records
             for records in unpack_blocks(data, header, path.name, header.length, len(data), _AVRO_BLOCK_BYTES):
                 block: Any  # its types leave out what holds the records
                 [block] = fastavro.block_reader(BytesIO(pack_single(header, records, records.count)))

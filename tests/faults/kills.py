@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from unittest.mock import patch
 
 import pyarrow as pa
@@ -176,13 +178,15 @@ class Stage:
         if template.exists():
             shutil.copytree(template, self.lake)
 
-    def start(self, scenario: Scenario, readings: Sequence[Path] = ()) -> subprocess.Popen[bytes]:
-        """Start the command; with other readings than the scenario's, if any are given."""
+    def start(
+        self, scenario: Scenario, readings: Sequence[Path] = (), said: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start the command; with other readings than the scenario's, if any are given, and a file for its errors."""
         arguments = [*scenario.arguments]
         if readings:
             arguments[arguments.index("--readings") :] = ["--readings", *map(str, readings)]
         command = [*_PROGRAM, *arguments, "--lake", str(self.lake)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said or subprocess.DEVNULL)
 
     def verify(self, *, done: bool) -> list[str]:
         """Say what is wrong with the lake: as before, or as after once the commit that was begun is finished.
@@ -251,12 +255,17 @@ def race_once(stage: Stage, chance: random.Random) -> tuple[str, list[str]]:
     shares: list[list[Path]] = [[chance.choice(files)] for _ in range(chance.choice((2, 4)))]
     for file in files:
         chance.choice(shares).append(file)
-    processes = []
-    for share in shares:
-        processes.append(stage.start(scenario, sorted(set(share))))
-        time.sleep(chance.choice((0.0, chance.uniform(0, 1))))
-    codes = [process.wait() for process in processes]
-    wrong = [f"a run ended with {code}" for code in codes if code not in (0, 3)]
+    wrong = []
+    with ExitStack() as stack:
+        runs = []
+        for share in shares:
+            said = stack.enter_context(TemporaryFile())
+            runs.append((stage.start(scenario, sorted(set(share)), said), said))
+            time.sleep(chance.choice((0.0, chance.uniform(0, 1))))
+        for process, said in runs:
+            if (code := process.wait()) not in (0, 3):
+                said.seek(0)
+                wrong.append(f"a run ended with {code}: {said.read().decode(errors='replace').strip()}")
     return f"{len(shares)} at once", [*wrong, *stage.verify(done=True), *stage.compare(scenario)]
 
 
