@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from schemas.views import VIEWS
 from transforms.plan import (
@@ -21,7 +22,7 @@ from transforms.plan import (
 )
 from transforms.policy_use import class_shown
 
-_MILLIONTHS = 1_000_000
+_MILLIONTHS = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +94,36 @@ def describe_rule(rule: Rule) -> str:
         case Year():
             made = "year"
         case Round(step):
-            made = f"rounded to {step / _MILLIONTHS:g}"
+            made = f"rounded to {(step / _MILLIONTHS).normalize():f}"
         case Mask(keep_last):
             made = f"hidden but for the last {keep_last}" if keep_last else "hidden"
     return made
 
 
-def _describe_groups(dataset: Dataset) -> str:
-    """Say how many sites share what a dataset tells."""
+def describe_where(dataset: Dataset) -> str:
+    """Say which rows a dataset has; empty for all."""
+    return " and ".join(
+        f"{field} is {json.dumps(value, ensure_ascii=False)}" for field, value in sorted(dataset.where.items())
+    )
+
+
+def describe_groups(dataset: Dataset) -> str:
+    """Say how many sites share what a dataset tells; empty where that is not asked for."""
     if dataset.anonymity:
         columns = ", ".join(dataset.anonymity.columns)
         return f"coarser until {dataset.anonymity.k} sites share {columns}"
     if dataset.disclosure:
         rule = dataset.disclosure
-        return f"of {rule.minimum} sites or more, none with more than {rule.dominance:.0%}"
+        return f"of {rule.minimum} sites or more, none with more than {_percent(rule.dominance)}"
     return ""
 
 
+def _percent(share: float) -> str:
+    # By its shortest digits: another share is another text.
+    return f"{(Decimal(repr(share)) * 100).normalize():f} %"
+
+
 def _list_dataset(plan: Plan, dataset: Dataset) -> Iterator[Access]:
-    rows = " and ".join(
-        f"{field} is {json.dumps(value, ensure_ascii=False)}" for field, value in sorted(dataset.where.items())
-    )
     for audience in sorted(dataset.audience):
         for column in dataset.columns:
             field_class = class_of(plan, dataset, column)
@@ -126,8 +136,8 @@ def _list_dataset(plan: Plan, dataset: Dataset) -> Iterator[Access]:
                 field_class=field_class,
                 shown=class_shown(column, field_class),
                 form=describe_rule(column.rule),
-                rows=rows,
-                shared=_describe_groups(dataset),
+                rows=describe_where(dataset),
+                shared=describe_groups(dataset),
                 purposes=tuple(sorted(dataset.purposes)),
                 domain=dataset.domain,
                 epoch=dataset.epoch,

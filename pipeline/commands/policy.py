@@ -170,10 +170,24 @@ def _show_groups(arguments: argparse.Namespace) -> None:
 
 
 def _diff(arguments: argparse.Namespace) -> None:
-    from transforms.policy_diff import compare_policies
+    from transforms.policy_diff import PARTS, compare_policies
 
-    changes = [asdict(change) for change in compare_policies(_load(arguments.old), _load(arguments.new))]
-    if changes or arguments.json:
-        print_rows(changes, as_json=arguments.json)
-    else:
-        print("nobody gains or loses anything")
+    changes = compare_policies(_load(arguments.old), _load(arguments.new))
+    if arguments.json:
+        print_rows([asdict(change) for change in changes], as_json=True)
+        return
+    for part, heading in PARTS.items():
+        # Those to whom the same happens share a line.
+        whose: dict[tuple[str, ...], list[str]] = {}
+        for one in changes:
+            if one.part == part:
+                whose.setdefault((one.change, one.what, one.before, one.after), []).append(one.who)
+        rows = [
+            {"who": ", ".join(who), "change": change, "what": what, "before": before, "after": after}
+            for (change, what, before, after), who in whose.items()
+        ]
+        if rows:
+            print(heading)
+            print_rows(rows, as_json=False)
+    if not changes:
+        print("nothing changes")

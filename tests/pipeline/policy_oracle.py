@@ -74,20 +74,33 @@ def list_access(document: Document) -> dict[tuple[str, str], Any]:
     """List what everybody has: audience and column, or user and role, to how they have it."""
     access: dict[tuple[str, str], Any] = {}
     for name, spec in document["datasets"].items():
-        of_rows = (
-            sorted(spec["purposes"]),
-            spec.get("where", {}),
-            spec.get("retention"),
-            spec.get("anonymity"),
-            spec.get("disclosure"),
-        )
         for column, (source, rule) in columns_of(spec).items():
             hides = kind_of(rule) == "pseudonymise"
             link = (spec["domain"], spec.get("epoch", "none")) if hides else ()
-            access |= {(who, f"{name}.{column}"): (source, _plain(rule), of_rows, link) for who in spec["audience"]}
+            access |= {(who, f"{name}.{column}"): (source, _plain(rule), link) for who in spec["audience"]}
     for name, recipient in document.get("recipients", {}).items():
         access |= {(role, f"disclosure to {name}"): True for role in recipient.get("disclosed_by", ())}
-    return access | {(who, f"role {role}"): True for who, granted in document["grants"].items() for role in granted}
+    for who, granted in document["grants"].items():
+        access |= {(who, f"role {role}"): True for role in granted or ("none",)}
+    return access
+
+
+def list_statements(document: Document) -> dict[tuple[str, str], Any]:
+    """List what else a document says that changes why, how long or of whom: part and name to what is said there."""
+    said: dict[tuple[str, str], Any] = {}
+    for name, spec in document["datasets"].items():
+        of_rows = {part: spec.get(part) for part in ("view", "where", "retention", "anonymity", "disclosure")}
+        said["datasets", name] = of_rows | {"where": spec.get("where", {}), "purposes": set(spec["purposes"])}
+    for part in ("purposes", "domains", "classes", "sources", "resolution"):
+        said |= {
+            (part, name): set(value) if part == "domains" else value for name, value in document.get(part, {}).items()
+        }
+    for name, group in document.get("target_groups", {}).items():
+        said["target_groups", name] = group["when"]
+    for name, recipient in document.get("recipients", {}).items():
+        said["recipients", name] = recipient["kind"]
+    said["marketing", "age of the ban list"] = document.get("marketing")
+    return said
 
 
 def find_breaches(document: Document) -> list[str]:

@@ -71,10 +71,17 @@ def test_explain_says_why_and_why_not():
 
 def test_diff_says_who_loses_what(other):
     lost = json.loads(run("policy", "diff", DEFAULT_POLICY, other, "--json").out)
-    assert {(row["who"], row["change"], row["what"]) for row in lost} == {
-        (who, "loses", "analytics.daily.base_kw") for who in ("analyst", "product_development")
+    assert {(row["part"], row["who"], row["change"], row["what"]) for row in lost} == {
+        *(("columns", who, "loses", "analytics.daily.base_kw") for who in ("analyst", "product_development")),
+        ("tables", "", "changes", "rows"),
     }
-    assert b"nobody gains or loses" in run("policy", "diff", other, other).out
+    assert b"nothing changes" in run("policy", "diff", other, other).out
+
+
+def test_diff_groups_what_it_says_for_people(other):
+    lines = run("policy", "diff", DEFAULT_POLICY, other).out.decode().splitlines()
+    assert [line for line in lines if not line.startswith(tuple("┏┃┡│└"))] == ["Who sees what", "Tables of a lake"]
+    assert sum("analytics.daily.base_kw" in line and "analyst, product_development" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(
