@@ -118,9 +118,9 @@ def list_live(lake: Lake) -> list[str]:
 
 def list_dead(lake: Lake) -> list[Place]:
     """List what runs that died, or could not clean up after themselves, left: staged frames, and leases."""
-    spared = {*list_live(lake), interrupted_run(lake)}
-    staged = staging_folder(lake, "").glob("*")
-    return sorted(path for path in (*_paths(lake), *staged) if path.stem not in spared)
+    found = [*_paths(lake), *staging_folder(lake, "").glob("*")]
+    spared = {*list_live(lake), interrupted_run(lake)}  # looked up afterwards: a run that has just begun is not dead
+    return sorted(path for path in found if path.stem not in spared)
 
 
 def list_busy(lake: Lake) -> set[str]:
@@ -153,9 +153,10 @@ def is_live(path: Place) -> bool:
 
 def clean_up_dead(lake: Lake) -> None:
     """Delete what runs that died left behind; to be called by the sole committer, who has finished their commits."""
-    live = set(list_live(lake))
-    spared = live | {interrupted_run(lake)}
-    if dead := [path.stem for path in _paths(lake) if path.stem not in spared]:
+    leases = {path.stem: is_live(path) for path in _paths(lake)}
+    live = [run_id for run_id, lives in leases.items() if lives]
+    # Looked up once: whoever has come since waits for the lock that the caller has, and is no dead one.
+    if dead := sorted(leases.keys() - {*live, interrupted_run(lake)}):
         clean_up(lake, dead)
     if len(live) <= 1:  # the caller: nobody else builds a snapshot
         for folder in reference_folder(lake).glob(".building-*"):
