@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.views import FIELD_CLASSES, VIEW_KINDS
 from transforms.grants import list_access
-from transforms.plan import Plan
+from transforms.plan import ENTITIES, Dataset, Keep, Plan, Pseudonymise, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,10 @@ def find_lints(plan: Plan) -> list[Lint]:
     """Look a policy over.
 
     ``unread``: nobody is granted any role of a dataset's audience. ``unused``: a role, recipient, purpose, domain or
-    class that no dataset needs. ``retention``: rows that are kept for ever.
+    class that no dataset needs. ``retention``: rows that are kept for ever. ``linkable``: somebody reads the same
+    points, sites or customers by their ids and under pseudonyms, and can match the two by their values.
     """
-    return [*_find_unread(plan), *_find_unused(plan), *_find_kept_for_ever(plan)]
+    return [*_find_unread(plan), *_find_unused(plan), *_find_kept_for_ever(plan), *_find_linkable(plan)]
 
 
 def _find_unread(plan: Plan) -> Iterator[Lint]:
@@ -70,3 +71,25 @@ def _find_kept_for_ever(plan: Plan) -> Iterator[Lint]:
         # What is of customers goes with the reference; a run's record has the digests of files that are there.
         if dataset.retention_days is None and VIEW_KINDS[dataset.view] != "entity" and dataset.view != "runs":
             yield Lint("retention", f"datasets/{name}", "its rows are kept for ever", "say how long: retention")
+
+
+def _find_linkable(plan: Plan) -> Iterator[Lint]:
+    # Who is in which groups stands elsewhere; but everybody has what everybody is granted.
+    everybody = plan.grants.get("*", frozenset())
+    readers = {f"grants/{who}": roles if who == "*" else roles | everybody for who, roles in plan.grants.items()}
+    readers |= {f"recipients/{name}": frozenset({name}) for name in plan.recipients}
+    for place, roles in readers.items():
+        own = [dataset for dataset in plan.datasets.values() if dataset.audience & roles]
+        for entity, field in ENTITIES.items():
+            hidden = [dataset.name for dataset in own if _shows(dataset, field, Pseudonymise)]
+            open_ones = [dataset.name for dataset in own if _shows(dataset, field, Keep)]
+            if hidden and open_ones:
+                problem = (
+                    f"the {entity.replace('_', ' ')} is told in {', '.join(open_ones)} "
+                    f"and stands under pseudonyms in {', '.join(hidden)}"
+                )
+                yield Lint("linkable", place, problem, "grant them to different people")
+
+
+def _shows(dataset: Dataset, field: str, rule: type[Rule]) -> bool:
+    return any(column.source == field and isinstance(column.rule, rule) for column in dataset.columns)

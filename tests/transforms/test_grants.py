@@ -184,8 +184,31 @@ def test_who_may_hand_out_what_is_told(document):
     assert changes(document) == told
 
 
-def test_the_default_policy_says_what_it_means():
-    assert lints(RETAILER) == set()
+def test_the_default_policy_says_what_it_means(document):
+    """All but one thing: whoever tries it out is an analyst, and so is everybody else."""
+    groups = {f"grants/{who}" for who in RETAILER["grants"] if who != "*"}
+    assert lints(RETAILER) == {("linkable", place) for place in groups}
+    document["grants"]["@analysts"] = document["grants"].pop("*")
+    assert lints(document) == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "told", "change"),
+    [
+        ("grants/anna", "operational.collections", lambda d: d["grants"].update(anna=["collections", "analyst"])),
+        ("grants/anna", "operational.collections", lambda d: d["grants"].update({"*": ["analyst"], "anna": ["collections"]})),
+        ("grants/@analysts", "operational.changes",
+            lambda d: d["datasets"]["operational.changes"]["audience"].append("product_development")),
+        ("recipients/grid_subsidiary", "operational.field_work",
+            lambda d: d["datasets"]["operational.field_work"].update(audience=["grid_subsidiary"])),
+    ],
+)  # fmt: skip
+def test_who_reads_the_same_by_id_and_under_pseudonyms_is_found(document, place, told, change):
+    document["grants"]["@analysts"] = document["grants"].pop("*")
+    change(document)
+    found = [one for one in find_lints(compile_plan(document)) if (one.code, one.place) == ("linkable", place)]
+    assert len(found) == 1
+    assert f" is told in {told} and stands under pseudonyms in analytics." in found[0].problem
 
 
 @pytest.mark.parametrize(
