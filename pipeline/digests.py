@@ -21,7 +21,7 @@ from pipeline.errors import MeterveilError
 from pipeline.files import make_folder, replace_file
 from pipeline.iceberg import current_files
 from pipeline.lake import Lake
-from pipeline.stores import ObjectPath, Place, locate, measure
+from pipeline.stores import ObjectPath, Place, locate, look_at_each, measure
 
 _FOLDER = "digests"
 
@@ -54,7 +54,7 @@ def digest_metadata(table: Table) -> dict[str, str]:
         manifests = snapshot.manifests(table.io)
         paths.append(snapshot.manifest_list)
         paths += [item.manifest_path for item in manifests if item.added_snapshot_id == snapshot.snapshot_id]
-    return {path: digest_file(path) for path in paths}
+    return dict(zip(paths, look_at_each(digest_file, paths), strict=True))
 
 
 def record_digests(lake: Lake, tables: Iterable[str], run_id: str, reference: str = "") -> None:
@@ -116,7 +116,7 @@ def find_superseded(lake: Lake, gone: Container[str] = ()) -> list[Path | Object
         with suppress(MeterveilError):
             records.append((read_digests(path), path))
     named = sorted({name for record, _ in records for name in record.files if name not in gone})
-    there = {name for name, size in zip(named, measure(named), strict=True) if size is not None}
+    there = {name for name, size in zip(named, look_at_each(measure, named), strict=True) if size is not None}
     said: set[tuple[str, str]] = set()
     superseded = []
     # The last one has every table's metadata as it is now, so it always stays.

@@ -66,7 +66,7 @@ def in_plain_words() -> Iterator[None]:
 def name_fault(error: OSError) -> str:
     """Name what went wrong: of a store's error, which is several lines, the word that tells."""
     if word := _OF_STORE.search(str(error)):
-        return f"the object store says {' '.join(filter(None, word.groups()))}"
+        return f"the object store says {' '.join(said for said in word.groups() if said not in {None, 'UNKNOWN'})}"
     return error.strerror or type(error).__name__
 
 

@@ -28,7 +28,7 @@ from pipeline.policy_file import load_policy
 from pipeline.records import RecordPath
 from pipeline.resume import note_end, policy_copy, rebuild_folder
 from pipeline.shadow import shadow_tables
-from pipeline.stores import Place, list_sorted, measure
+from pipeline.stores import Place, list_sorted, look_at_each, measure
 
 #: How far the clock may be behind to be waited for: time servers set it back by seconds.
 _CLOCK_PATIENCE_S = 60.0
@@ -194,7 +194,7 @@ def _read(path: Place) -> Journal:
 def _check_files(journal: Journal) -> None:
     """Check that every file to add is there, whole by its size: a table must not list what can't be read."""
     added = [file for change in journal.changes for file in change.added]
-    for file, size in zip(added, measure([file.path for file in added]), strict=True):
+    for file, size in zip(added, look_at_each(measure, (file.path for file in added)), strict=True):
         if size != file.bytes:
             raise MeterveilError(
                 "a data file of this commit is missing or cut short", where=file.path, remedy="restore the file"

@@ -21,7 +21,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _CONNECT_S = 10
+#: Waits, in seconds, before a session is asked for again: a server that starts, or has many workers at once.
+_AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 #: A server that a dead machine's session is on notices it in about a minute, and releases its lock.
 _NOTICE_DEATH = (
     "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; "
@@ -332,6 +334,10 @@ def _number(name: str) -> int:
 
 def _connect(server: str, *, autocommit: bool) -> "Connection[Any]":
     psycopg = _import_driver()
+    for wait in _AGAIN_S:
+        with suppress(psycopg.OperationalError):
+            return psycopg.connect(server, autocommit=autocommit, connect_timeout=_CONNECT_S)  # type: ignore[no-any-return]
+        time.sleep(wait)
     return psycopg.connect(server, autocommit=autocommit, connect_timeout=_CONNECT_S)  # type: ignore[no-any-return]
 
 

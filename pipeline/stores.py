@@ -12,20 +12,21 @@ import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pipeline.errors import MeterveilError, name_fault
 from pipeline.records import RecordPath
 
 #: How often a request is tried, each time after a longer wait: half a minute of a server that is away.
 _ATTEMPTS = 8
+Found = TypeVar("Found")
 #: Requests at a time, where many objects are looked at.
 _AT_ONCE = 16
 _MAGIC = re.compile(r"[*?\[]")
@@ -197,16 +198,18 @@ def list_sorted(folder: Place, pattern: str) -> list[Place]:
     return sorted(folder.glob(pattern))
 
 
-def measure(paths: Sequence[str]) -> list[int | None]:
-    """Tell the sizes of files in bytes, None for each that is not there; objects are asked for at once."""
-    places = list(map(locate, paths))
-    if not any(isinstance(place, ObjectPath) for place in places):
-        return list(map(_measure, places))
+def look_at_each(look: Callable[[str], Found], paths: Iterable[str]) -> list[Found]:
+    """Look at files, one after the other; at objects several at a time, since each takes a request's time."""
+    paths = list(paths)
+    if not any("://" in path for path in paths):
+        return list(map(look, paths))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(_measure, places))
+        return list(pool.map(look, paths))
 
 
-def _measure(place: Place) -> int | None:
+def measure(path: str) -> int | None:
+    """Tell the size of a file in bytes; None where there is none."""
+    place = locate(path)
     try:
         return place.stat().st_size if place.is_file() else None
     except FileNotFoundError:  # it has just gone
@@ -290,6 +293,6 @@ def _store_faults(place: ObjectPath) -> Iterator[None]:
     except OSError as error:
         if error.filename:
             raise
-        kind = type(error) if error.errno else OSError
-        number = error.errno or errno.EIO
-        raise kind(number, name_fault(error), str(place)) from None
+        if error.errno:
+            raise type(error)(error.errno, os.strerror(error.errno), str(place)) from None
+        raise OSError(errno.EIO, name_fault(error), str(place)) from None

@@ -21,7 +21,7 @@ import fastavro
 from pipeline.errors import MeterveilError
 from pipeline.labels import parse_label
 from pipeline.records import RecordPath, find_location, list_locations
-from pipeline.stores import locate
+from pipeline.stores import locate, look_at_each
 from schemas.views import VIEW_KINDS
 from transforms.plan import Dataset
 
@@ -112,7 +112,7 @@ class TableState:
         snapshot = self._find(wanted)
         if snapshot is None:
             raise MeterveilError(f"snapshot {wanted} has expired", where=self.name, remedy="run the command again")
-        return [file for path in self._manifests(snapshot) for file in _read_manifest(path)]
+        return [file for files in look_at_each(_read_manifest, self._manifests(snapshot)) for file in files]
 
     def kept_files(self) -> dict[str, CurrentFile]:
         """Find the data files of every snapshot that is kept, by path; reads each manifest once.
@@ -121,7 +121,7 @@ class TableState:
             MeterveilError: another program has written into the table.
         """
         manifests = {path for snapshot in self.snapshots for path in self._manifests(snapshot)}
-        return {file.path: file for path in sorted(manifests) for file in _read_manifest(path)}
+        return {file.path: file for files in look_at_each(_read_manifest, sorted(manifests)) for file in files}
 
     def needed_paths(self, snapshot_ids: Container[int] | None = None) -> set[str]:
         """Find every file that some of the snapshots need, or all, and the metadata files that the table remembers.
@@ -136,7 +136,7 @@ class TableState:
             *(entry["metadata-file"] for entry in self.metadata.get("metadata-log", ())),
             *(one["manifest-list"] for one in snapshots),
             *manifests,
-            *(file.path for path in manifests for file in _read_manifest(path)),
+            *(file.path for files in look_at_each(_read_manifest, manifests) for file in files),
         }
 
     def _find(self, snapshot_id: int | None) -> dict[str, Any] | None:
@@ -198,7 +198,11 @@ def _connect(catalog: Path, timeout_s: float) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(f"file:{catalog}?mode=rw", uri=True, timeout=timeout_s))
 
 
-def _read_manifest(path: str) -> Iterator[CurrentFile]:
+def _read_manifest(path: str) -> list[CurrentFile]:
+    return list(_read_files(path))
+
+
+def _read_files(path: str) -> Iterator[CurrentFile]:
     for entry in _read_avro(path):
         if entry["status"] != _DELETED:
             file = entry["data_file"]

@@ -19,7 +19,12 @@ from servers import BUCKET
 from small_runs import PROCESSES, PROGRAM, find_wrong, run_command
 from sqlalchemy.exc import SQLAlchemyError
 from store_faults import Begun
+from whole_job import ingest
 
+from pipeline import ingest as graph
+from pipeline.cells import rewrite_cell
+from pipeline.commit import commit_run
+from pipeline.context import OpenRun
 from pipeline.errors import MeterveilError
 from pipeline.journal import sole_committer
 from pipeline.lake import create_lake, is_lake, open_lake
@@ -181,6 +186,32 @@ def test_a_killed_run_leaves_what_the_next_one_deletes(fleet, stored):
         run.kill()
     assert list(stored.files.glob("operational/staging/*/*.frames"))
     assert_done(fleet.run(stored.place, 2))
+    assert_as_expected(fleet, stored.place)
+
+
+def test_attempts_at_once_commit_once_and_stragglers_change_nothing(fleet, stored, monkeypatch):
+    attempts = []
+
+    def commit_twice_at_once(run, outcome, rules):
+        attempts.extend((OpenRun(run.context), outcome, rules))
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda opened: commit_run(opened, outcome, rules), (run, OpenRun(run.context))))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(graph, "commit_run", commit_twice_at_once)
+        options = {"reference": fleet.folder / "reference", "buckets": 4, "catalog": stored.catalog}
+        ingest(stored.place, [fleet.folder / "readings" / "*"], fleet.keys, **options)
+    lake, (late, outcome, rules) = open_lake(stored.place), attempts
+    before = {name: lake.state(name).file for name in lake.table_names()}
+    assert lake.state("operational.runs").summary()["total-data-files"] == "1"
+    for work in outcome.cells:
+        rewrite_cell(late, work.cell, ())
+        with pytest.raises(FileNotFoundError):  # what was staged is gone
+            rewrite_cell(late, work.cell, work.frames)
+    with pytest.raises(FileNotFoundError):  # so is the run's policy
+        commit_run(late, outcome, rules)
+    assert {name: lake.state(name).file for name in lake.table_names()} == before
+    maintain(lake, load_policy(lake.stored_policy()))  # what they wrote is named by no table
     assert_as_expected(fleet, stored.place)
 
 
