@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz test-cluster faults-cluster faults-store flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
+.PHONY: help setup demo test faults fuzz test-image test-cluster faults-cluster faults-store flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -60,9 +60,13 @@ faults: setup ## kill the real command 200 times, let several run at once 50 tim
 	$(BIN)/python tests/faults/campaign.py
 
 .venv/flink: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,flink]' || \
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,flink,deploy]' || \
 		echo "== Flink's wheel can't be had: what needs it will say so" >&2
 	@touch $@
+
+test-image: setup ## lint the container image, and run its install steps in an empty environment (some minutes)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,deploy]'
+	METERVEIL_TEST_IMAGE=1 $(BIN)/pytest -rs tests/test_image.py
 
 CLUSTER ?= long or not long
 test-cluster: .venv/flink ## real Flink, S3 and PostgreSQL on loopback: the same rows, and nothing left of them (needs Java 17, Maven, Go, PostgreSQL)
@@ -140,7 +144,7 @@ bench-flink: .venv/benched .venv/flink ## 20 M readings on a Flink cluster of th
 
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,bench-sources,fuzz,lint,flink]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check -e '.[bench,bench-sources,fuzz,lint,flink,deploy]'
 	{ grep '^#' constraints.txt; build/newest/bin/pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
