@@ -23,7 +23,7 @@ def write_log(path, count: int, note: str = "") -> None:
         )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(count=st.integers(2, 6), length=st.integers(0, 9000), data=st.data())
 def test_any_change_of_a_log_is_noticed(tmp_path_factory, count, length, data):
     path = tmp_path_factory.mktemp("log") / "audit.jsonl"

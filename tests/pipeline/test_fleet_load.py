@@ -18,7 +18,7 @@ def measure(day, kind, count=400, fuse_a=25):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 10**6), st.integers(0, 6))
 def test_points_measured_in_parts_are_those_measured_together(cut, first, kind):
     points = np.arange(first, first + 61)

@@ -38,7 +38,7 @@ cells = st.tuples(st.integers(DAY, DAY + 2), st.integers(0, 1)).map(lambda cell:
 writes = st.dictionaries(cells, st.integers(0, 1000), max_size=4)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.lists(st.tuples(writes, st.sets(cells, max_size=2)), max_size=4))
 def test_a_table_holds_the_latest_file_of_every_cell(tmp_path_factory, runs):
     lake = create_lake(tmp_path_factory.mktemp("lake"), bucket_count=4)

@@ -42,7 +42,7 @@ def test_the_default_policy_loads_and_layout_does_not_change_its_digest(policy):
 @given(
     place=st.integers(0, len(LINES) - 1), word=st.sampled_from(["", "zzz", "zzz: 1", "- a", "  : {", "\t", "[", "'"])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_line_loads_or_is_refused_in_one_line(policy, place, word):
     indent = LINES[place][: len(LINES[place]) - len(LINES[place].lstrip())]
     path = policy("\n".join([*LINES[:place], indent + word, *LINES[place + 1 :]]))

@@ -327,7 +327,7 @@ def test_registers_of_months_are_refused_with_the_reason(tmp_path):
         read(tmp_path, *lines, header="100,NEM13,200401101030,MDA1,Ret1")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(
@@ -390,7 +390,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(["\n", "\r\n"]))
 def test_parts_of_any_lines_give_the_same_as_the_whole(tmp_path_factory, pieces, newline):
     path = write(tmp_path_factory.mktemp("parts"), *pieces, newline=newline)

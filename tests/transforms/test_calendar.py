@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.calendar import US_PER_S, local_calendar, to_date, to_day
@@ -39,7 +39,6 @@ def test_days_follow_each_other_and_are_as_long_as_the_clock_makes_them(name):
         assert before - after == timedelta(seconds=int(seconds[day - FIRST]) - DAY)
 
 
-@settings(deadline=None)  # the first look at a zone builds its calendar
 @given(st.sampled_from(ZONES), st.integers(FIRST * DAY, LAST * DAY))
 def test_an_instant_is_of_the_day_that_the_clock_shows(name, second):
     calendar = local_calendar(name)

@@ -82,7 +82,7 @@ def days(draw):
     return make_grid(energy, status), resolution
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(days(), st.sampled_from([0, 25, 63]))
 def test_flags_are_those_of_a_look_at_every_slot(drawn, fuse):
     grid, resolution = drawn

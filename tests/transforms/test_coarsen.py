@@ -89,7 +89,7 @@ def sum_slowly(cell: CellGrids, contracted: list[bool]) -> list[dict]:
     return rows
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cells(), st.lists(st.booleans(), min_size=ALL, max_size=ALL))
 def test_sums_of_a_grid_are_sums_of_its_readings(cell, contracted):
     point, rows = sum_days(cell, PLACE, np.array(contracted), CALENDAR)

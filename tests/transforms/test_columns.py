@@ -12,7 +12,7 @@ from transforms.columns import ROUNDED, apply_rule, cut_postal_code, mask_text, 
 from transforms.plan import Band, Column, Keep, Mask, PostalPrefix, Pseudonymise, Round, Year
 from transforms.pseudonym import pseudonymise
 
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=80)
 TEXTS = st.lists(st.none() | st.text(max_size=12), max_size=20)
 
 

@@ -34,7 +34,7 @@ SERIES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(SERIES, min_size=1, max_size=4))
 def test_it_is_the_union_whatever_the_batches_are(batches):
     covered = set()

@@ -74,7 +74,7 @@ people = st.fixed_dictionaries(
     banned=st.sets(st.sampled_from(IDS)),
     current=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_nobody_is_reached_who_must_not_be(who, said, banned, current):
     rows = [{"customer_id": name, "name": f"Name {name}"} | one for name, one in zip(IDS, who, strict=True)]
     bans = [{"customer_id": name, "channel": "post", "list_version": date(2026, 2, 1)} for name in sorted(banned)]
@@ -133,7 +133,6 @@ def test_the_channel_that_was_agreed_to_last():
     test=st.sampled_from(["at_least", "below"]),
     value=st.integers(0, 4),
 )
-@settings(deadline=None)
 def test_a_condition_holds_for_what_is_known_alone(values, test, value):
     group = {"group": TargetGroup({}, (Condition("reminders", test, value),))}
     owner = np.arange(len(values))
