@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
 )
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -37,6 +38,9 @@ _OURS = re.compile(rf"pipeline\.errors\.\w+: (.*?)(?:{re.escape(_SUFFIX)}|\n|\\n
 #: The first words of an error of the runner itself; what follows a colon may be anything.
 _OF_RUNNER = re.compile(r"(?:java|org\.apache)\.[\w.$]+(?:Exception|Error)\b(?:: [^\n]*)?")
 _MOST_WORDS = 300
+#: Errors of services whose runner tells a failure by one of its own; by name, since importing it brings their clients.
+_OF_SERVICES = frozenset({"DataflowRuntimeException"})
+_ASKED = "interrupted, and the service asked to cancel the job; run it again: it clears away what was left"
 #: How long a job service may take to answer.
 _ANSWER_S = 20.0
 
@@ -93,6 +97,8 @@ class Engine:
         options = PipelineOptions(list(self.flags))
         named = options.view_as(GoogleCloudOptions)  # where Beam keeps it for every runner
         named.job_name = named.job_name or f"meterveil-{secrets.token_hex(8)}"
+        # Beam would pickle what is in __main__, and send it along: all that works is in modules.
+        options.view_as(SetupOptions).save_main_session = False
         return beam.Pipeline(runner=self._make_runner(), options=options)
 
     def _make_runner(self) -> PipelineRunner:
@@ -124,12 +130,18 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
             where="--job_endpoint",
             remedy="run it again: what the job may have committed all the same is not read twice",
         ) from None
-    except RuntimeError as error:
+    except ImportError:
+        raise MeterveilError(
+            "packages of this runner are not installed", where="--runner", remedy="install them: apache-beam[gcp] …"
+        ) from None
+    except Exception as error:
+        if not isinstance(error, RuntimeError) and type(error).__name__ not in _OF_SERVICES:
+            raise
         raise explain_failure(str(error)) from None
 
 
 def _run_to_end(pipeline: beam.Pipeline) -> None:
-    if not isinstance(pipeline.runner, PortableRunner):
+    if isinstance(pipeline.runner, FnApiRunner):
         pipeline.run().wait_until_finish()
         return
     with _stopped_as_interrupted():
@@ -138,7 +150,8 @@ def _run_to_end(pipeline: beam.Pipeline) -> None:
             result.wait_until_finish()
         except KeyboardInterrupt:
             result.cancel()
-            raise KeyboardInterrupt(_cancel_there(pipeline.options)) from None
+            is_portable = isinstance(pipeline.runner, PortableRunner)
+            raise KeyboardInterrupt(_cancel_there(pipeline.options) if is_portable else _ASKED) from None
 
 
 def _cancel_there(options: PipelineOptions) -> str:

@@ -1,77 +1,29 @@
 """The graph as a runner gets it, and a commit that refuses what does not add up."""
 
-import base64
-import bz2
 import re
-import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from apache_beam.coders import coders
-from apache_beam.portability import common_urns
-from apache_beam.portability.api import beam_runner_api_pb2
+from graphs import OF_READINGS, coders_between, find_secrets, is_pickled, steps_of, wire_ingest
 from whole_job import DATA_TABLES, assert_same_rows, ingest, paths_of
 
 from pipeline import launch, steps
-from pipeline.commit import CommitRules
-from pipeline.context import RunContext
 from pipeline.errors import MeterveilError
-from pipeline.ingest import build_ingest
-from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import open_lake
-from pipeline.sources.base import ReadOptions
 from pipeline.totals import Totals, add_totals
-from transforms.limits import NO_LIMITS
-
-#: Coders that fall back on pickle for what they don't know.
-PICKLERS = (coders._PickleCoderBase, coders.FastPrimitivesCoder)
 
 
 @pytest.fixture(scope="module")
 def graph(fleet_run):
-    lake = open_lake(fleet_run.lake)
-    context = RunContext(
-        run_id="run-of-a-test",
-        lake=str(fleet_run.lake),
-        policy=str(lake.stored_policy()),
-        keyset=str(fleet_run.keys["keyset"]),
-        kek=fleet_run.keys["kek"],
-        reference="",
-        snapshots=(),
-        horizons=(),
-        tombstones="",
-        read=ReadOptions(),
-        options="",
-        threads=1,
-    )
     pipeline = beam.Pipeline()
-    paths = sorted(str(path) for path in (fleet_run.folder / "readings").iterdir())
-    build_ingest(pipeline, paths, context, CommitRules("ingest", "", NO_LIMITS), skip_bad_files=False, force=False)
+    wire_ingest(pipeline, fleet_run)
     return pipeline.to_runner_api(return_context=True)
 
 
-def parts_of(coder):
-    yield coder
-    for part in coder._get_component_coders() or ():
-        yield from parts_of(part)
-
-
-def is_pickled(coder) -> bool:
-    return any(isinstance(part, PICKLERS) for part in parts_of(coder))
-
-
 def test_no_element_between_the_steps_is_pickled(graph):
-    proto, context = graph
-    # What is inside a transform of Beam's own, as the time stamps in a Reshuffle, is no business of ours.
-    between = {
-        transform.unique_name: [context.coders[proto.components.pcollections[name].coder_id] for name in outputs]
-        for transform in proto.components.transforms.values()
-        if (outputs := transform.outputs.values()) and "/" not in transform.unique_name
-    }
-    readings = {"ReadReadings", "GroupByCell", "FoldCells", "GroupByFile", "WriteQuarantine"}
-    assert between.keys() >= readings | {"PlanFiles", "SpreadSplits", "DeriveEntities", "Commit"}
+    between = coders_between(*graph)
+    assert between.keys() >= OF_READINGS | {"PlanFiles", "SpreadSplits", "DeriveEntities", "Commit"}
     assert not [(step, found) for step, found in between.items() for coder in found if is_pickled(coder)]
 
 
@@ -82,26 +34,11 @@ def test_a_pickled_element_would_be_found():
     assert any(is_pickled(context.coders[values.coder_id]) for values in proto.components.pcollections.values())
 
 
-def steps_of(proto) -> bytes:
-    """Unpack what the graph says of every step that is code of ours."""
-    told = b""
-    for transform in proto.components.transforms.values():
-        if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
-            payload = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).do_fn.payload
-            packed = base64.b64decode(payload)
-            told += (bz2 if packed.startswith(b"BZh") else zlib).decompress(packed)
-    return told
-
-
 def test_the_graph_names_the_keys_and_holds_none(graph, fleet_run):
     proto, _ = graph
     told = steps_of(proto) + proto.SerializeToString()
-    keyset, kek = fleet_run.keys["keyset"], fleet_run.keys["kek"]
-    assert str(keyset).encode() in told  # so a key would be found
-    secrets = [key.secret.reveal(SECRET_ACCESS) for key in open_keyset(keyset, kek).keys]
-    secrets.append(Path(kek).read_bytes())
-    forms = [base64.b64encode, base64.urlsafe_b64encode, lambda secret: secret.hex().encode(), bytes]
-    assert not [secret for secret in secrets for form in forms if form(secret).rstrip(b"=") in told]
+    assert str(fleet_run.keys["keyset"]).encode() in told  # so a key would be found
+    assert not find_secrets(told, fleet_run)
 
 
 def lose_a_frame(part):

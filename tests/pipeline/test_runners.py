@@ -1,16 +1,20 @@
 """Where a graph runs: options of a job service, what is said when a job fails, and workers that can't share a catalog."""
 
+import os
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import apache_beam as beam
 import grpc
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.runner import PipelineRunner
 from whole_job import ingest
 
 from pipeline import begin
 from pipeline.errors import MeterveilError, in_plain_words
-from pipeline.runners import Engine, explain_failure
+from pipeline.runners import Engine, explain_failure, run_pipeline
 
 IDENTIFIER = "643006966000000012"
 #: As Flink passes on what a Python worker's harness says.
@@ -103,3 +107,50 @@ def test_a_worker_on_another_machine_than_the_catalogs_is_refused(tmp_path, flee
     with pytest.raises(MeterveilError, match=r"SQLite.*run all workers on the machine"):
         ingest(lake, files, fleet_run.keys, reference=fleet_run.folder / "reference", buckets=4)
     assert not list(lake.rglob("*.frames"))
+
+
+class DataflowRuntimeException(Exception):  # noqa: N818 - the service's name
+    """As the runner of a service tells a failure."""
+
+
+class _Service(PipelineRunner):
+    """The runner of a service: its jobs outlive this process."""
+
+    def __init__(self, happens) -> None:
+        super().__init__()
+        self.happens, self.cancelled = happens, 0
+
+    def run_pipeline(self, pipeline, options):
+        del pipeline, options
+        return self
+
+    def wait_until_finish(self) -> None:
+        self.happens()
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def test_a_request_to_stop_cancels_the_job_of_a_service():
+    runner = _Service(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="asked to cancel the job"):
+        run_pipeline(beam.Pipeline(runner=runner))
+    assert runner.cancelled == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("raised", "told", "words"),
+    [
+        (DataflowRuntimeException(f"State: FAILED, Error:\n{OF_WORKER}"), MeterveilError, "deliver it again$"),
+        (ImportError("apache_beam[gcp]"), MeterveilError, "not installed"),
+        (ZeroDivisionError("ours"), ZeroDivisionError, "ours"),
+    ],
+)
+def test_a_service_that_fails_is_told_like_any_other(raised, told, words):
+    def fail() -> None:
+        raise raised
+
+    with pytest.raises(told, match=words):
+        run_pipeline(beam.Pipeline(runner=_Service(fail)))
