@@ -102,6 +102,49 @@ def test_a_role_learns_why_but_no_more_than_its_datasets_show(world: World) -> N
     assert all(row["source"] == "S" for row in rows if row["attribute"] == "phone")
 
 
+def test_of_five_sources_each_attributes_winner_and_losers_are_shown(world: World) -> None:
+    said = {
+        "datahub_customer": [
+            of_customer(1, name="Datahub Oy", phone="1"),
+            of_customer(1, 5, phone="11", language="fi"),
+        ],
+        "authority": [of_customer(1, name="Authority Oy", phone="2", email="a@example.fi", language="sv")],
+        "company": [of_customer(1, name="Company Oy", phone="3", email="c@example.fi")],
+        "public_source": [of_customer(1, 9, phone="4", email="p@example.fi", language="en")],
+    }
+    world.ingest(said)
+    shown: dict[str, list[tuple[Any, ...]]] = {}
+    for row in world.explain("C-1"):
+        shown.setdefault(row["attribute"], []).append((row["outcome"], row["value"], row["feed"]))
+    assert shown == {
+        "name": [
+            ("won", "Firma Oy", "customers"),
+            ("source_order", "Datahub Oy", "datahub_customer"),
+            ("source_order", "Authority Oy", "authority"),
+            ("source_order", "Company Oy", "company"),
+        ],
+        "phone": [
+            ("won", "11", "datahub_customer"),
+            ("older", "1", "datahub_customer"),
+            ("source_order", "2", "authority"),
+            ("source_order", "3", "company"),
+            ("source_order", "4", "public_source"),
+        ],
+        "email": [
+            ("won", "a@example.fi", "authority"),
+            ("source_order", "c@example.fi", "company"),
+            ("source_order", "p@example.fi", "public_source"),
+        ],
+        "language": [
+            ("won", "fi", "datahub_customer"),
+            ("source_order", "sv", "authority"),
+            ("source_order", "en", "public_source"),
+        ],
+    }
+    served = world.served()["C-1"]
+    assert {name: rows[0][1] for name, rows in shown.items()} == {name: served[name] for name in shown}
+
+
 def test_who_may_not_see_a_customer_learns_nothing(world: World) -> None:
     world.ingest({"authority": [of_customer(1, information_restriction=True)]})
     messages = set()
