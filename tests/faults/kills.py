@@ -32,6 +32,7 @@ from pipeline.journal import sole_committer
 from pipeline.lake import is_lake, open_lake
 from pipeline.maintain import maintain
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
+from pipeline.publish import PublishRequest, run_publish
 from pipeline.rebuild import RebuildRequest, run_rebuild
 from pipeline.release import Chosen, ReleaseRequest, run_release
 from pipeline.verify import verify_lake
@@ -143,6 +144,12 @@ class Stage:
                 both_days,
                 ["rebuild", "--policy", str(other), *given],
                 rebuild,
+            ),
+            Scenario(
+                "sums and months",
+                both_days,
+                ["publish", *given],
+                lambda: run_publish(PublishRequest(stage.lake, RunRequest(**keys, threads=2))),
             ),
         ]
         new = ("--reference", str(reference), "--buckets", str(_BUCKETS))

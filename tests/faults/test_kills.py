@@ -11,7 +11,7 @@ def stage(tmp_path_factory):
     return Stage.build(tmp_path_factory.mktemp("kills"))
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_a_run_that_is_killed_is_made_good_by_the_next(stage, number):
     _, wrong = kill_once(stage, stage.scenarios[number % len(stage.scenarios)], random.Random(number))
     assert wrong == []
