@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,7 +74,7 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
     outcome, rows = "refused", 0
     try:
         granted = authorise(plan, user, role, purpose)
-        with _connect_twice(lake.settings.time_zone) as (empty, full):
+        with _open_both(lake.settings.time_zone) as (empty, full):
             tables = _find_tables(empty, sql, granted)
             outcome = "failed"
             instant = find_instant(lake, plan.datasets.values(), as_of) if as_of else None
@@ -92,8 +94,6 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
 
 def _find_tables(connection: duckdb.DuckDBPyConnection, sql: str, granted: Mapping[str, Dataset]) -> tuple[str, ...]:
     """Check that the SQL is one SELECT over granted tables, by binding it to empty ones; give those that it needs."""
-    plan_plainly(connection)
-    _lock(connection, [])
     statements = connection.extract_statements(sql)
     if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
         raise MeterveilError("a query is one SELECT statement", where="query", remedy="nothing else can be run here")
@@ -176,18 +176,39 @@ def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetim
 
 
 @contextmanager
-def _connect_twice(time_zone: str) -> Iterator[list[duckdb.DuckDBPyConnection]]:
-    """Open two empty databases in memory, to look at a query and to run it, and tell of their errors without values.
+def _open_both(time_zone: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection]]:
+    """Give two empty databases, to look at a query and to run it, and tell of their errors without values.
 
     What a database may reach can't be widened once it is locked, so one of them doesn't do. Opening one takes as long
-    as a small query, so they are opened at once, and closed at once.
+    as a small query: they are opened at once, and the one to look at queries is kept, empty, for the next.
     """
     with _database_errors(), ThreadPoolExecutor(2) as pool:
-        connections = list(pool.map(_connect, [time_zone] * 2))
+        looked, opened = pool.submit(_open_planner, time_zone), pool.submit(_connect, time_zone)
+        full, (empty, alone) = opened.result(), looked.result()
         try:
-            yield connections
+            with alone, _left_empty(empty):
+                yield empty, full
         finally:
-            list(pool.map(duckdb.DuckDBPyConnection.close, connections))
+            full.close()
+
+
+@cache
+def _open_planner(time_zone: str) -> tuple[duckdb.DuckDBPyConnection, threading.Lock]:
+    """Open the database to look at queries, which reaches no file, and a lock: it has one query's tables at a time."""
+    connection = _connect(time_zone)
+    plan_plainly(connection)
+    _lock(connection, [])
+    return connection, threading.Lock()
+
+
+@contextmanager
+def _left_empty(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Drop every table at the end: the next query may be another role's."""
+    try:
+        yield
+    finally:
+        for schema, name in connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall():
+            connection.execute(f'DROP TABLE {schema}."{name}"')
 
 
 def _connect(time_zone: str) -> duckdb.DuckDBPyConnection:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -141,6 +142,25 @@ def test_a_grant_opens_the_operational_table(lake):
         User("mari", frozenset()),
     )
     assert result.to_pylist() == [{"n": 4 * 3 * 92}]
+
+
+def test_queries_of_two_roles_at_once_see_no_table_of_each_other(lake):
+    mari = User("mari", frozenset())
+    count, told = "SELECT count(*) AS n FROM operational.readings", "SELECT table_name AS n FROM duckdb_tables()"
+
+    def allowed(_: int) -> list[dict]:
+        return ask(lake, count, "metering_operations", "operations", mari).to_pylist()
+
+    def refused(_: int) -> str:
+        with pytest.raises(MeterveilError) as refusal:
+            ask(lake, count)
+        return str(refusal.value)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers, refusals = pool.map(allowed, range(8)), pool.map(refused, range(8))
+        assert [*answers] == [[{"n": 4 * 3 * 92}]] * 8
+        assert all("not among the tables that this role may read" in text for text in refusals)
+    assert ask(lake, told).to_pylist() == []
 
 
 def escapes(lake) -> list[str]:
