@@ -86,6 +86,7 @@ def test_rows_are_those_of_a_lake_on_the_disk(fleet, done):
     assert_as_expected(fleet, done.place)
 
 
+@long
 def test_rows_are_the_same_with_several_processes(fleet, stored):
     for part in (1, 2):
         assert_done(fleet.run(stored.place, part, *PROCESSES, *(stored.options if part == 1 else ())))
@@ -110,6 +111,7 @@ def test_a_query_reaches_nothing_but_its_tables(done):
         assert (refused.returncode, refused.stdout) == (1, "")
 
 
+@long
 def test_the_past_can_be_asked_for_until_housekeeping_forgets_it(fleet, stored):
     assert_done(fleet.run(stored.place, 1, *stored.options))
     lake = open_lake(stored.place)
@@ -158,6 +160,7 @@ def test_one_session_commits_at_a_time_whoever_asks(stored):
     take_lock(lake, patience_s=0)
 
 
+@long
 def test_whoever_has_lost_the_lock_changes_nothing_any_more(fleet, served, stored):
     assert_done(fleet.run(stored.place, 1, *stored.options))
     lake = open_lake(stored.place)
@@ -189,6 +192,7 @@ def test_a_killed_run_leaves_what_the_next_one_deletes(fleet, stored):
     assert_as_expected(fleet, stored.place)
 
 
+@long
 def test_attempts_at_once_commit_once_and_stragglers_change_nothing(fleet, stored, monkeypatch):
     attempts = []
 
@@ -257,6 +261,7 @@ def test_a_database_holds_one_lake(stored):
     assert not is_lake(stored.place.with_name("another"))
 
 
+@long
 def test_a_folder_that_several_machines_mount_may_have_a_catalog_server(fleet, stored, tmp_path):
     for part in (1, 2):
         assert_done(fleet.run(tmp_path / "lake", part, *(stored.options if part == 1 else ())))
@@ -319,6 +324,7 @@ def apart(fleet, served, stored):
         yield [*options, "--kek", "env:KEK", "--lake", stored.place, "--buckets", 4, *stored.options]
 
 
+@long
 def test_readings_reference_policy_and_keys_may_be_in_the_store(fleet, stored, apart):
     ingested = meterveil("ingest", *apart, *PROCESSES, "--json")
     assert_done(ingested)
@@ -337,6 +343,7 @@ def test_a_cluster_has_nothing_but_the_store_the_catalog_and_its_environment(fli
     assert_as_expected(fleet, stored.place)
 
 
+@long
 def test_a_bad_file_in_the_store_is_told_by_its_address(fleet, served, stored):
     bad = served.objects / "inputs" / "cut.parquet"
     bad.parent.mkdir(exist_ok=True)
