@@ -25,7 +25,7 @@ OF_ROWS = {
     "an epoch": ("epoch: year", "epoch: month"),
     "whom marketing may address": ("ban_list: 90 days", "ban_list: 91 days"),
     "a target group": ("feature: fuse_a, at_least: 25", "feature: fuse_a, at_least: 35"),
-    "who is believed": ("phone: [customers, campaign", "phone: [campaign, customers"),
+    "who is believed": ("phone: [customers, datahub_customer", "phone: [datahub_customer, customers"),
 }
 
 
@@ -65,7 +65,7 @@ def test_a_grant_that_is_taken_back_ends_with_the_next_run(retailer, tmp_path):
 def test_what_changes_no_row_is_taken(retailer, tmp_path, part):
     policy = change(tmp_path, *OF_NO_ROW[part])
     told = json.loads(run("policy", "diff", DEFAULT_POLICY, policy, "--json").out)
-    assert bool(told) == (part in {"purposes", "retention", "audience"})
+    assert told
     done = retailer.ingest(policy=policy)
     assert done.code == 0, done.err
     assert open_lake(retailer.lake).stored_policy().read_text(encoding="utf-8") == policy.read_text(encoding="utf-8")
