@@ -4,7 +4,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -74,12 +74,14 @@ def run_query(lake: Lake, plan: Plan, role: str, purpose: str, sql: str, user: U
     outcome, rows = "refused", 0
     try:
         granted = authorise(plan, user, role, purpose)
-        with _open_both(lake.settings.time_zone) as (empty, full):
-            tables = _find_tables(empty, sql, granted)
+        with _database_errors(), _connect_ahead(lake.settings.time_zone) as opened:
+            with _borrow_planner(lake.settings.time_zone) as empty:
+                tables = _find_tables(empty, sql, granted)
+                needed = {name: granted[name] for name in tables}
+                points = find_points(empty, sql, needed)
             outcome = "failed"
             instant = find_instant(lake, plan.datasets.values(), as_of) if as_of else None
-            needed = {name: granted[name] for name in tables}
-            result = _fetch(full, lake, needed, find_points(empty, sql, needed), sql, instant)
+            result = _fetch(opened.result(), lake, needed, points, sql, instant)
         outcome, rows = "done", result.num_rows
     finally:
         details: dict[str, str | int] = {
@@ -176,39 +178,39 @@ def _list_files_at(lake: Lake, datasets: Mapping[str, Dataset], instant: datetim
 
 
 @contextmanager
-def _open_both(time_zone: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection]]:
-    """Give two empty databases, to look at a query and to run it, and tell of their errors without values.
-
-    What a database may reach can't be widened once it is locked, so one of them doesn't do. Opening one takes as long
-    as a small query: they are opened at once, and the one to look at queries is kept, empty, for the next.
-    """
-    with _database_errors(), ThreadPoolExecutor(2) as pool:
-        looked, opened = pool.submit(_open_planner, time_zone), pool.submit(_connect, time_zone)
-        full, (empty, alone) = opened.result(), looked.result()
+def _connect_ahead(time_zone: str) -> Iterator[Future[duckdb.DuckDBPyConnection]]:
+    """Open the database that runs a query while another one looks at it; opening takes as long as a small query."""
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(_connect, time_zone)
         try:
-            with alone, _left_empty(empty):
-                yield empty, full
+            yield opened
         finally:
-            full.close()
+            opened.result().close()
+
+
+@contextmanager
+def _borrow_planner(time_zone: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give the database that looks at queries, empty; for one query at a time, whose tables go with it.
+
+    What a database may reach can't be widened once it is locked, so it can't run them.
+    """
+    connection, alone = _open_planner(time_zone)
+    with alone:
+        try:
+            yield connection
+        finally:  # the next query may be another role's
+            tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
+            for schema, name in tables:
+                connection.execute(f'DROP TABLE {schema}."{name}"')
 
 
 @cache
 def _open_planner(time_zone: str) -> tuple[duckdb.DuckDBPyConnection, threading.Lock]:
-    """Open the database to look at queries, which reaches no file, and a lock: it has one query's tables at a time."""
+    """Open the database that looks at queries, which reaches no file, and its lock; once for a process."""
     connection = _connect(time_zone)
     plan_plainly(connection)
     _lock(connection, [])
     return connection, threading.Lock()
-
-
-@contextmanager
-def _left_empty(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Drop every table at the end: the next query may be another role's."""
-    try:
-        yield
-    finally:
-        for schema, name in connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall():
-            connection.execute(f'DROP TABLE {schema}."{name}"')
 
 
 def _connect(time_zone: str) -> duckdb.DuckDBPyConnection:
