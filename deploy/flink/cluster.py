@@ -31,10 +31,13 @@ from processes import cpu_of, list_members, memory_of
 
 from pipeline.errors import MeterveilError
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from ports import LOOPBACK, find_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Where what Maven resolves is kept.
 JARS = ROOT / "build" / "flink"
-LOOPBACK = "127.0.0.1"
 _OLDEST_JAVA, _NEWEST_JAVA = 11, 17  # that Flink 1.19 runs on
 #: How long a worker is kept for the next stage of its job.
 _CACHED_S = 5
@@ -153,7 +156,7 @@ def run_cluster(task_managers: int = 2, slots: int = 2) -> Iterator[Cluster]:
         folder = Path(name)
         for made in ("conf", "tmp", "log", "artifacts"):
             (folder / made).mkdir()
-        rest, rpc, job, artifact, expansion = _find_ports(5)
+        rest, rpc, job, artifact, expansion = find_ports(5)
         _configure(folder / "conf", rest, rpc, slots)
         flink = sorted((Path(find_spec("pyflink").submodule_search_locations[0]) / "lib").glob("*.jar"))
         beam = sorted(jars.glob("*.jar"))
@@ -245,15 +248,6 @@ def _tell_version(java: str) -> int:
     said = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     return int(found[1]) if found else 0
-
-
-def _find_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on; all at once, so that no two are the same."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _is_open(port: int) -> bool:

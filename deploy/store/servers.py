@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,8 +21,11 @@ from tempfile import TemporaryDirectory
 
 from pipeline.errors import MeterveilError
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from ports import LOOPBACK, find_ports
+
 ROOT = Path(__file__).resolve().parents[2]
-LOOPBACK = "127.0.0.1"
 BUCKET = "lakes"
 #: Where the S3 server is kept that Go builds.
 _BUILT = ROOT / "build" / "store" / "versitygw"
@@ -170,14 +174,6 @@ def run_servers() -> Iterator[Servers]:
             postgres.stop()
 
 
-def find_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _build() -> None:
     if _BUILT.exists():
         return
@@ -195,7 +191,7 @@ def _build() -> None:
 
 
 def _describe_s3(folder: Path, objects: Path) -> Server:
-    port = find_port()
+    (port,) = find_ports(1)
     environment = {"ROOT_ACCESS_KEY": secrets.token_hex(8), "ROOT_SECRET_KEY": secrets.token_hex(16)}
     command = [str(_BUILT), "--port", f"{LOOPBACK}:{port}", "--quiet", "posix", str(objects)]
     return Server("S3 server", command, port, environment, folder / "s3.log")
@@ -204,7 +200,8 @@ def _describe_s3(folder: Path, objects: Path) -> Server:
 def _prepare_postgres(folder: Path) -> Server:
     found = _find_postgres()
     assert found
-    data, password, port = folder / "postgres", folder / "password", find_port()
+    data, password = folder / "postgres", folder / "password"
+    (port,) = find_ports(1)
     password.write_text(secrets.token_hex(16))
     data.mkdir()
     user = None
