@@ -139,8 +139,8 @@ bench-sources: setup build/readers ## every format beside the obvious way to rea
 bench-startup: setup ## what a command takes before it works: help, a query, a tiny ingestion
 	$(BIN)/python -m benchmarks.startup
 
-bench-flink: .venv/benched .venv/flink ## 20 M readings on a Flink cluster of this machine, and in one process
-	$(BIN)/python -m benchmarks.flink
+bench-flink: .venv/benched .venv/flink ## 20 M readings on a Flink cluster of this machine, and in one process; FLINK=--large for 200 M
+	$(BIN)/python -m benchmarks.flink $(FLINK)
 
 constraints: ## renew constraints.txt: the newest versions that fit together
 	$(PYTHON) -m venv --clear build/newest

@@ -1,6 +1,7 @@
 """The whole job on a Flink cluster of this machine, beside the same in one process: ``make bench-flink``.
 
-Same processors, same files, same command. Results: ``benchmarks/results/flink.json``.
+Same processors, same files, same command. Results: ``benchmarks/results/flink.json``; of ten times the readings,
+``flink_large.json``.
 """
 
 import argparse
@@ -33,11 +34,10 @@ from cluster import Cluster, run_cluster
 from demo import fingerprint
 from jobs import Job, read_job
 
-RESULTS = ROOT / "benchmarks" / "results" / "flink.json"
+RESULTS = ROOT / "benchmarks" / "results"
 #: Two ordinary days of quarter-hours: 20.0 million readings.
 _POINTS, _DAYS, _START = 104_200, 2, date(2026, 3, 24)
 _PARALLELISM = 2
-_BUCKETS = default_bucket_count(_POINTS)
 #: Of a cluster: the first job also warms its virtual machines up.
 _JOBS = 3
 
@@ -45,19 +45,20 @@ _JOBS = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and keep; 1 if rows differ."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=_POINTS, help=f"of the fleet ({_POINTS:,})")
+    parser.add_argument("--large", action="store_true", help="ten times the readings, and no other shapes of them")
     parser.add_argument("--jobs", type=int, default=_JOBS, help=f"on the cluster, one after the other ({_JOBS})")
     arguments = parser.parse_args(argv)
+    points, shapes = (10 * _POINTS, ()) if arguments.large else (_POINTS, SHAPES)
     load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="meterveil-bench-"))
     try:
         fleet, here = folder / "fleet", folder / "here"
-        generate(fleet, points=arguments.points, days=_DAYS, start=_START)
+        generate(fleet, points=points, days=_DAYS, start=_START)
         alone = [_measure_alone(fleet, here) for _ in range(arguments.jobs)]
         expected = fingerprint(here)
         with run_cluster() as cluster:
             jobs = [_measure_job(fleet, folder / "there", cluster) for _ in range(arguments.jobs)]
-            shapes = {shape: _measure_shape(shape, fleet, folder / shape, cluster) for shape in SHAPES}
+            by_shape = {shape: _measure_shape(shape, fleet, folder / shape, cluster) for shape in shapes}
         readings = alone[0]["readings"]
         results: dict[str, Any] = {
             "machine": describe_machine(),
@@ -67,14 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             "parallelism": _PARALLELISM,
             "in_process": alone,
             "flink": [_tell(*job, readings) for job in jobs],
-            "staged_bytes_per_reading": _measure_staging(fleet, folder),
+            "staged_bytes_per_reading": _measure_staging(fleet, folder, default_bucket_count(points)),
             "shares": _share(fleet, folder / "timed", jobs),
-            "shapes": shapes,
+            "shapes": by_shape,
             "rows_equal": fingerprint(folder / "there") == expected,
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / ("flink_large.json" if arguments.large else "flink.json")).write_text(
+        json.dumps(results, indent=2) + "\n"
+    )
     print(json.dumps(results, indent=2))
     return int(not results["rows_equal"])
 
@@ -150,10 +153,10 @@ def _share(fleet: Path, lake: Path, jobs: Sequence[tuple[Usage, float, Job]]) ->
     return {**steps, "engine and network": whole - sum(steps.values())}
 
 
-def _measure_staging(fleet: Path, folder: Path) -> float:
+def _measure_staging(fleet: Path, folder: Path, buckets: int) -> float:
     """Read one file as a worker does, and tell the bytes of the frames of a reading."""
     [split, *_] = plan_file(str(min((fleet / "readings").iterdir())), ReadOptions())
-    part = read_part(split, ReadOptions(), local_calendar("Europe/Helsinki"), _BUCKETS)
+    part = read_part(split, ReadOptions(), local_calendar("Europe/Helsinki"), buckets)
     staged = sum(ref.length for _, ref in write_frames(folder / "staged", part.frames))
     return staged / part.totals.count("delivered")
 
