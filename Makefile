@@ -60,7 +60,7 @@ faults: setup ## kill the real command 200 times, let several run at once 50 tim
 	$(BIN)/python tests/faults/campaign.py
 
 .venv/flink: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,flink,deploy]' || \
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,flink,deploy,kms]' || \
 		echo "== Flink's wheel can't be had: what needs it will say so" >&2
 	@touch $@
 

@@ -40,7 +40,8 @@ from pipeline.registers import ResolveRules
 from pipeline.resume import interrupted_run, note_begin, policy_copy
 from pipeline.shadow import list_remade
 from pipeline.sources.base import ReadOptions
-from pipeline.stores import ObjectPath, Place, columnar, local_folder, locate
+from pipeline.stores import ObjectPath, Place, columnar, local_folder
+from pipeline.wrapping import absolute_kek
 from schemas.views import VIEW_KINDS
 from transforms.plan import Plan
 from transforms.pseudonym import derive_matching_key
@@ -52,7 +53,7 @@ class RunRequest:
 
     Attributes:
         keyset: place of the keyset.
-        kek: place of the key-encryption key, or ``env:NAME``.
+        kek: the key-encryption key, as ``pipeline.wrapping`` has it.
         threads: threads of this machine.
         reference: folder of reference feeds, or None for the reference of the lake.
         asked: how to read inputs, as the user said it.
@@ -115,7 +116,7 @@ def begin_run(
             lake=str(lake.root),
             policy=str(policy.resolve()),
             keyset=str(request.keyset.resolve()),
-            kek=request.kek if request.kek.startswith("env:") else str(locate(request.kek).resolve()),
+            kek=absolute_kek(request.kek),
             reference=reference.version,
             snapshots=snapshots,
             horizons=horizons,

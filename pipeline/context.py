@@ -37,7 +37,7 @@ class RunContext:
         lake: root of the lake.
         policy: path of the policy file.
         keyset: path of the keyset.
-        kek: where the key-encryption key comes from (``pipeline.keys``).
+        kek: where the key-encryption key comes from (``pipeline.wrapping``).
         reference: version of the reference snapshot; empty for none.
         snapshots: table name and Iceberg snapshot id that this run builds on, for every table that has one.
         horizons: table name and first local date that it still has (``pipeline.horizons``), for those that have one.

@@ -1,19 +1,15 @@
 """Keyset files: the secrets that pseudonyms are made with, each wrapped under a key-encryption key (KEK).
 
 A keyset is JSON, in the manner of Tink: keys with id, status, creation time and ``active_from``, one of them primary.
-Every secret is wrapped with AES-256-GCM under a random nonce; what the file says about the key is authenticated with
-it, except the status. The KEK comes from a file or an environment variable and is never stored.
+Every secret is wrapped (``pipeline.wrapping``); what the file says about the key is authenticated with it, except the
+status. The KEK is never stored.
 
 Secrets come out by ``Secret.reveal(SECRET_ACCESS)`` alone: search for that name to find every place that sees one.
 """
 
 import base64
-import binascii
 import json
-import os
 import secrets
-import stat
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,18 +17,22 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from pipeline.errors import MeterveilError
 from pipeline.stores import Place, locate
+from pipeline.wrapping import (
+    SECRET_BYTES,
+    WrappingKey,
+    WrongKeyError,
+    make_wrapping_key,
+    open_wrapping_key,
+    read_private,
+    refuse_weak,
+    require_disk,
+    write_new,
+)
 
 _FORMAT = "meterveil-keyset"
 _VERSION = 1
-_SECRET_BYTES = 32
-_NONCE_BYTES = 12
-_PRINTABLE = frozenset(string.printable.encode())
-_ENVIRONMENT = "env:"
 
 
 class Status(StrEnum):
@@ -130,24 +130,16 @@ def create_keyset(path: str | Path, kek: str) -> KeyInfo:
 
     Args:
         path: the keyset file; must not exist.
-        kek: path of the KEK file, or ``env:NAME``.
+        kek: a KEK, as ``pipeline.wrapping`` has it.
 
     Raises:
         MeterveilError: the keyset exists, or the KEK is refused.
     """
-    for place in (locate(path), _find(kek)):
-        if not isinstance(place, Path):
-            raise MeterveilError(
-                "keys are made on a disk", where=str(place), remedy="make them there, then put them into the store"
-            )
-    path = Path(path)
-    if path.exists():
-        raise MeterveilError("a keyset exists and is not overwritten", where=str(path), remedy="name another file")
-    if _names_file(kek) and not Path(kek).exists():
-        _write_new(Path(kek), secrets.token_bytes(_SECRET_BYTES))
-    wrapping_key = _read_kek(kek)
+    path = _require_new(path)
+    wrapping_key = make_wrapping_key(kek)
     info = KeyInfo(secrets.token_hex(4), Status.ENABLED, datetime.now(UTC).replace(microsecond=0), date.min, True)
-    _write_new(path, _write_keyset([(info, _wrap(wrapping_key, info, secrets.token_bytes(_SECRET_BYTES)))]))
+    wrapped = wrapping_key.wrap(secrets.token_bytes(SECRET_BYTES), _authenticate(info))
+    write_new(path, _write_keyset([(info, wrapped)]))
     return info
 
 
@@ -156,7 +148,7 @@ def open_keyset(path: str | Place, kek: str) -> Keyset:
 
     Args:
         path: the keyset, a file or an object.
-        kek: path or object of the KEK, or ``env:NAME`` for a variable that holds base64url of 32 bytes.
+        kek: its KEK, as ``pipeline.wrapping`` has it.
 
     Raises:
         MeterveilError: a file that others can read, a KEK that does not fit, a key that is too weak, a primary key
@@ -164,7 +156,7 @@ def open_keyset(path: str | Place, kek: str) -> Keyset:
     """
     path = locate(path)
     entries = _read_keyset(path)
-    wrapping_key = _read_kek(kek)
+    wrapping_key = open_wrapping_key(kek)
     keys = tuple(
         Key(info, Secret(_unwrap(wrapping_key, info, wrapped, path)))
         for info, wrapped in sorted(entries, key=lambda entry: entry[0].active_from)
@@ -180,9 +172,37 @@ def open_keyset(path: str | Place, kek: str) -> Keyset:
     )
 
 
+def rewrap_keyset(path: str | Place, kek: str, out: str | Path, new_kek: str) -> None:
+    """Write a keyset again under another KEK; its keys, and so all pseudonyms, stay what they are.
+
+    Args:
+        path: the keyset.
+        kek: its KEK.
+        out: the new keyset file; must not exist.
+        new_kek: its KEK; a file that is not there is made.
+
+    Raises:
+        MeterveilError: as ``open_keyset`` and ``create_keyset``.
+    """
+    path, out = locate(path), _require_new(out)
+    old = open_wrapping_key(kek)
+    secrets_of = [(info, _unwrap(old, info, wrapped, path) if wrapped else b"") for info, wrapped in _read_keyset(path)]
+    new = make_wrapping_key(new_kek)
+    write_new(
+        out, _write_keyset([(info, new.wrap(one, _authenticate(info)) if one else b"") for info, one in secrets_of])
+    )
+
+
 def describe_keyset(path: str | Place) -> list[KeyInfo]:
     """List the keys of a keyset file, in its order, without opening any."""
     return [info for info, _ in _read_keyset(locate(path))]
+
+
+def _require_new(path: str | Path) -> Path:
+    place = require_disk(locate(path))
+    if place.exists():
+        raise MeterveilError("a keyset exists and is not overwritten", where=str(place), remedy="name another file")
+    return place
 
 
 def _write_keyset(entries: list[tuple[KeyInfo, bytes]]) -> bytes:
@@ -198,7 +218,7 @@ def _write_keyset(entries: list[tuple[KeyInfo, bytes]]) -> bytes:
 def _read_keyset(path: Place) -> list[tuple[KeyInfo, bytes]]:
     """Read ids, status, dates and wrapped secrets; a destroyed key's secret is empty."""
     try:
-        document = json.loads(_read_private(path))
+        document = json.loads(read_private(path))
         known = (document["format"], document["version"]) == (_FORMAT, _VERSION)
         entries = [_read_entry(entry, document["primary"]) for entry in document["keys"]] if known else []
     except (ValueError, KeyError, TypeError):
@@ -236,102 +256,14 @@ def _authenticate(info: KeyInfo) -> bytes:
     return json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _wrap(kek: bytes, info: KeyInfo, secret: bytes) -> bytes:
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(kek).encrypt(nonce, secret, _authenticate(info))
-
-
-def _unwrap(kek: bytes, info: KeyInfo, wrapped: bytes, path: Place) -> bytes:
+def _unwrap(kek: WrappingKey, info: KeyInfo, wrapped: bytes, path: Place) -> bytes:
     try:
-        secret = AESGCM(kek).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _authenticate(info))
-    except (InvalidTag, ValueError):
+        secret = kek.unwrap(wrapped, _authenticate(info))
+    except WrongKeyError:
         raise MeterveilError(
             f"the key-encryption key does not open key {info.id}",
             where=str(path),
             remedy="use the one it was made with; a keyset that was changed by hand does not open either",
         ) from None
-    _refuse_weak(secret, str(path))
+    refuse_weak(secret, str(path))
     return secret
-
-
-def _names_file(kek: str) -> bool:
-    return "://" not in kek and not kek.startswith(_ENVIRONMENT)
-
-
-def _read_kek(kek: str) -> bytes:
-    octets = (
-        _read_variable(kek.removeprefix(_ENVIRONMENT)) if kek.startswith(_ENVIRONMENT) else _read_private(_find(kek))
-    )
-    _refuse_weak(octets, kek)
-    if len(octets) != _SECRET_BYTES:
-        raise MeterveilError("a key-encryption key has 32 bytes, this one more", where=kek)
-    return octets
-
-
-def _find(kek: str) -> Place:
-    try:
-        return locate(kek)
-    except MeterveilError:
-        raise MeterveilError(
-            "key-encryption keys from a KMS are not in this build",
-            where="--kek",
-            remedy="use a file, an object of a store, or env:NAME",
-        ) from None
-
-
-def _read_variable(name: str) -> bytes:
-    text = os.environ.get(name)
-    if not text:
-        raise MeterveilError("the environment variable is not set", where=f"{_ENVIRONMENT}{name}")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise MeterveilError("this is not base64url of 32 bytes", where=f"{_ENVIRONMENT}{name}") from None
-
-
-def _read_private(path: Place) -> bytes:
-    """Read a file that nobody but its owner can read; who can read an object is said by its bucket."""
-    try:
-        if not isinstance(path, Path):
-            return path.read_bytes()
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            octets = file.read()
-    except OSError as error:
-        raise MeterveilError(str(error.strerror), where=str(path), remedy="name a key file that you may read") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise MeterveilError(
-            f"others may reach this key file (mode {mode:04o})",
-            where=str(path),
-            remedy="chmod 600; if somebody may have read it, make a new key",
-        )
-    return octets
-
-
-def _refuse_weak(octets: bytes, where: str) -> None:
-    if len(octets) < _SECRET_BYTES:
-        problem = "the key is shorter than 32 bytes"
-    elif _PRINTABLE.issuperset(octets):
-        problem = "the key is text, not random bytes"
-    elif len(set(octets)) == 1:
-        problem = "the key is one byte repeated"
-    else:
-        return
-    raise MeterveilError(problem, where=where, remedy="let 'keys create' make it")
-
-
-def _write_new(path: Path, octets: bytes) -> None:
-    """Write a file that must not exist, readable by its owner only, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, unlike a rename, does not replace what somebody else made meanwhile.
-        path.hardlink_to(draft)
-    except OSError as error:
-        raise MeterveilError(str(error.strerror), where=str(path), remedy="name another file") from None
-    finally:
-        draft.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ class IngestRequest:
         readings: paths or glob patterns of input files; none to bring a reference alone.
         lake: root of the lake.
         keyset: path of the keyset.
-        kek: path of the key-encryption key, or ``env:NAME``.
+        kek: the key-encryption key, as ``pipeline.wrapping`` has it.
         reference: folder of reference feeds, or None for that of the lake.
         policy: policy file, or None for the lake's own, or the default one.
         time_zone: of a new lake, or None.

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, as_place, as_share, tell_warnings
+from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, add_kek, as_place, as_share, tell_warnings
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -30,7 +30,7 @@ def describe(commands: Any) -> None:
     command.add_argument("--lake", type=as_place, required=True, help="the lake; made if it is not there")
     command.add_argument("--policy", type=as_place, help="policy file (default: the lake's, else the one of meterveil)")
     command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
-    command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
+    add_kek(command)
     command.add_argument("--format", help="format of the readings (default: found from the content)")
     command.add_argument("--mapping", type=as_place, help="mapping file of a delimited format")
     command.add_argument("--registered-at", metavar="TIME", help="where a format has none: a time, now, or file-name")

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, add_json, as_place, open_lake_and_plan, print_rows
+from pipeline.commands.shared import EPILOG, add_json, add_kek, as_place, open_lake_and_plan, print_rows
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -158,7 +158,7 @@ def _describe_rebuild(commands: Any) -> None:
         "--reference", type=as_place, help="folder of sites, contracts, customers (default: the lake's)"
     )
     command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
-    command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
+    add_kek(command)
     add_json(command)
     command.set_defaults(run=_rebuild, parser=command)
 

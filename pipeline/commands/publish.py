@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, add_json, as_place, print_rows
+from pipeline.commands.shared import EPILOG, add_json, add_kek, as_place, print_rows
 from pipeline.imports import quick_imports
 
 
@@ -34,7 +34,7 @@ def describe(commands: Any) -> None:
         "corrected in between, perhaps of one site, is told. For a policy that changed, or sums that must not stand",
     )
     command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
-    command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
+    add_kek(command)
     add_json(command)
     command.set_defaults(run=_publish, parser=command)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import Parser, add_json, as_place, open_lake_and_plan, print_rows
+from pipeline.commands.shared import Parser, add_json, add_kek, as_place, open_lake_and_plan, print_rows
 
 
 def describe(commands: Any) -> None:
@@ -45,7 +45,7 @@ def _describe_release(actions: Any) -> None:
     )
     _choose(command)
     command.add_argument("--keyset", type=as_place, required=True, help="keyset file")
-    command.add_argument("--kek", required=True, help="key-encryption key: a file of mode 0600, or env:NAME")
+    add_kek(command)
     command.add_argument("--metering-point", default="", metavar="ID", help="id of the readings whose id is mangled")
     command.add_argument(
         "--status", action="append", default=[], metavar="WORD=STATUS", help="what an unknown status word means"

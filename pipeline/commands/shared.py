@@ -35,6 +35,15 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="machine-readable result on standard output")
 
 
+def add_kek(command: argparse.ArgumentParser) -> None:
+    """Ask for the key-encryption key."""
+    command.add_argument(
+        "--kek",
+        required=True,
+        help="key-encryption key: a file of mode 0600, env:NAME, or a key of a KMS: aws-kms://ARN, gcp-kms://NAME",
+    )
+
+
 def as_place(text: str) -> Any:
     """Read where a file or a folder is: a path, or an address in a store."""
     try:

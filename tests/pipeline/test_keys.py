@@ -5,13 +5,14 @@ import copy
 import dataclasses
 import json
 import pickle
+import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import keys
+from pipeline import keys, wrapping
 from pipeline.errors import MeterveilError
 from pipeline.keys import (
     SECRET_ACCESS,
@@ -22,6 +23,7 @@ from pipeline.keys import (
     create_keyset,
     describe_keyset,
     open_keyset,
+    rewrap_keyset,
 )
 
 FIRST = date.min
@@ -32,7 +34,7 @@ KEK = bytes(range(100, 132))
 def files(tmp_path):
     """Paths of a keyset, not made yet, and of a KEK."""
     kek = tmp_path / "kek.bin"
-    keys._write_new(kek, KEK)
+    wrapping.write_new(kek, KEK)
     return tmp_path / "keyset.json", str(kek)
 
 
@@ -43,8 +45,11 @@ def make_info(name, active_from=FIRST, status=Status.ENABLED, *, primary=False):
 def write(path, *entries):
     """Write a keyset of (info, secret)."""
     path.unlink(missing_ok=True)
-    wrapped = [(info, keys._wrap(KEK, info, secret) if secret else b"") for info, secret in entries]
-    keys._write_new(path, keys._write_keyset(wrapped))
+    wrapped = [
+        (info, wrapping.LocalKey(KEK).wrap(secret, keys._authenticate(info)) if secret else b"")
+        for info, secret in entries
+    ]
+    wrapping.write_new(path, keys._write_keyset(wrapped))
 
 
 def edit(path, change):
@@ -70,7 +75,7 @@ def reveal(key):
 def test_the_rows_local_date_chooses_the_key(tmp_path_factory, starts, enabled, day):
     path = tmp_path_factory.mktemp("keys") / "keyset.json"
     kek = path.with_name("kek.bin")
-    keys._write_new(kek, KEK)
+    wrapping.write_new(kek, KEK)
     entries = [(make_info("base", primary=True), fill(0))]
     for number, (start, usable) in enumerate(zip(starts, enabled, strict=False), 1):
         entries.append((make_info(f"key{number}", start, Status.ENABLED if usable else Status.DISABLED), fill(number)))
@@ -120,7 +125,7 @@ def test_an_existing_keyset_is_not_overwritten(files):
     with pytest.raises(MeterveilError, match="not overwritten"):
         create_keyset(path, kek)
     with pytest.raises(MeterveilError, match="File exists"):
-        keys._write_new(path, b"")
+        wrapping.write_new(path, b"")
     assert path.read_bytes() == before
 
 
@@ -149,7 +154,7 @@ def test_a_secret_shows_in_no_text_copy_or_pickle(files):
 def test_a_wrong_kek_is_one_clear_line(files, tmp_path):
     path, kek = files
     create_keyset(path, kek)
-    keys._write_new(tmp_path / "other.bin", KEK[::-1])
+    wrapping.write_new(tmp_path / "other.bin", KEK[::-1])
     with pytest.raises(
         MeterveilError, match=r"keyset\.json: the key-encryption key does not open key [0-9a-f]{8}; use"
     ) as caught:
@@ -212,7 +217,7 @@ def test_two_keys_of_one_date_are_ambiguous(files):
     ],
 )
 def test_weak_key_encryption_keys_are_refused(tmp_path, monkeypatch, octets, words):
-    keys._write_new(tmp_path / "kek.bin", octets)
+    wrapping.write_new(tmp_path / "kek.bin", octets)
     monkeypatch.setenv("METERVEIL_KEK", base64.urlsafe_b64encode(octets).decode() or "=")
     for kek in (str(tmp_path / "kek.bin"), "env:METERVEIL_KEK"):
         with pytest.raises(MeterveilError) as caught:
@@ -255,9 +260,42 @@ def test_the_kek_may_stand_in_the_environment(files, monkeypatch):
         open_keyset(path, "env:METERVEIL_KEK")
 
 
-def test_a_kms_is_refused_and_no_file_is_made_for_it(tmp_path):
-    with pytest.raises(MeterveilError, match="not in this build"):
-        create_keyset(tmp_path / "keyset.json", "gcp-kms://projects/p/keys/k")
+def test_rewrapped_it_has_the_same_keys_and_opens_with_the_new_kek_alone(files, tmp_path):
+    path, kek = files
+    destroyed, disabled = (
+        make_info("33333333", date(2024, 1, 1), Status.DESTROYED),
+        make_info("22222222", date(2025, 1, 1), Status.DISABLED),
+    )
+    write(path, (make_info("11111111", primary=True), fill(1)), (disabled, fill(2)), (destroyed, b""))
+    out, new = tmp_path / "moved.json", str(tmp_path / "new.bin")
+    rewrap_keyset(path, kek, out, new)
+    assert describe_keyset(out) == describe_keyset(path)
+    assert reveal(open_keyset(out, new).primary) == reveal(open_keyset(path, kek).primary) == fill(1)
+    edit(out, lambda keyset: keyset["keys"][1].update(status="ENABLED"))
+    assert [reveal(key) for key in open_keyset(out, new).keys] == [fill(1), fill(2)]
+    with pytest.raises(MeterveilError, match="does not open key"):
+        open_keyset(out, kek)
+    with pytest.raises(MeterveilError, match="is not overwritten"):
+        rewrap_keyset(path, kek, out, new)
+
+
+def test_a_kek_of_another_kind_is_refused_and_nothing_is_made(tmp_path):
+    with pytest.raises(MeterveilError, match="no such kind of key-encryption key is known: vault://"):
+        create_keyset(tmp_path / "keyset.json", "vault://keys/k")
+    with pytest.raises(MeterveilError, match="keys are made on a disk"):
+        create_keyset(tmp_path / "keyset.json", "s3://keys/kek.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kek", "module", "extra"),
+    [("aws-kms://alias/lake", "boto3", "aws"), ("gcp-kms://projects/p/cryptoKeys/k", "google.cloud.kms", "gcp")],
+)
+def test_a_kms_whose_client_is_not_installed_is_told(tmp_path, monkeypatch, kek, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"pipeline.kms_{extra}", raising=False)
+    with pytest.raises(MeterveilError, match=rf"not installed; pip install .*\[{extra}\]"):
+        create_keyset(tmp_path / "keyset.json", kek)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,7 +313,7 @@ def test_a_kms_is_refused_and_no_file_is_made_for_it(tmp_path):
 )
 def test_what_is_no_keyset_is_refused(files, content, words):
     path, _ = files
-    keys._write_new(path, content.encode())
+    wrapping.write_new(path, content.encode())
     with pytest.raises(MeterveilError, match=words):
         describe_keyset(path)
 
