@@ -6,9 +6,13 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
+from apache_beam.portability.api import beam_fn_api_pb2_grpc
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from cluster import run_cluster
 from jobs import read_job
 from small_runs import PROCESSES, find_wrong
@@ -69,6 +73,31 @@ def test_a_portable_runner_is_the_same(fleet, cluster, tmp_path):
     options = ["--runner=PortableRunner", *cluster.options(2)[1:]]
     assert_done(fleet.run(tmp_path / "lake", 1, *options))
     assert_done(fleet.run(tmp_path / "lake", 2))
+    assert_as_expected(fleet, tmp_path / "lake")
+
+
+@pytest.fixture
+def worker_pool(cluster):
+    """A pool that starts workers when it is asked to, as the image has it; gives its address."""
+    pool = BeamFnExternalWorkerPoolServicer(use_process=True, container_executable=cluster.worker)
+    server = grpc.server(ThreadPoolExecutor())
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+    for worker in pool._worker_processes.values():
+        worker.kill()
+        worker.wait()
+
+
+@long
+def test_rows_are_the_same_by_workers_of_a_pool(fleet, cluster, tmp_path, worker_pool):
+    options = dict(option.split("=", 1) for option in cluster.options(2))
+    options |= {"--environment_type": "EXTERNAL", "--environment_config": worker_pool}
+    for part in (1, 2):
+        assert_done(fleet.run(tmp_path / "lake", part, *map("=".join, options.items())))
+    assert cluster.list_workers() == []
     assert_as_expected(fleet, tmp_path / "lake")
 
 
