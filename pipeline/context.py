@@ -11,6 +11,7 @@ from pipeline.erasure import Erasures, digest_tombstones, read_tombstones
 from pipeline.horizons import read_horizons
 from pipeline.keys import SECRET_ACCESS, Key, Keyset, open_keyset
 from pipeline.lake import Lake, open_lake
+from pipeline.load import Load
 from pipeline.machine import check_boot
 from pipeline.policy_file import load_policy
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
@@ -119,6 +120,11 @@ class OpenRun:
     def sites(self) -> SiteCounts:
         """How many sites share what is told of a site."""
         return SiteCounts(self.reference, self.context.threads)
+
+    @cached_property
+    def load(self) -> Load:
+        """Load features of customers, by the months that this run builds on."""
+        return Load(self.plan, self.current, self.lake.settings.bucket_count, self.context.threads)
 
     @cached_property
     def lake_reference(self) -> Snapshot:

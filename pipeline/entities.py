@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.context import OpenRun, begin_of_run
+from pipeline.load import Load
 from pipeline.night import local_day
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.reference import Snapshot
+from pipeline.stores import columnar
+from pipeline.table_state import CurrentFile
 from pipeline.touched import list_changed_buckets
 from schemas.features import BAN_CHANNELS
 from schemas.views import VIEW_KINDS, VIEWS
@@ -23,20 +27,30 @@ from transforms.rows import Rows
 _UNDATED = to_date(0)
 _MARKETING = "marketing"
 _BANS = "marketing_ban"
+_MONTHS_MARK = "meterveil.months"
 
 
 def list_stale_buckets(run: OpenRun) -> list[int]:
     """List the buckets whose entity datasets are to be derived.
 
     All, where the run's reference is not the lake's; or where the register of bans has gone out of date meanwhile,
-    while a dataset of the view ``marketing`` still has somebody.
+    while a dataset of the view ``marketing`` still has somebody; or where that went by other months than there are now.
     """
     if changed := list_changed_buckets(run):
         return changed
     datasets = run.datasets(_MARKETING)
     shown = any(file.rows for dataset in datasets for file in run.current[dataset.name].values())
     outdated = shown and bool(run.reference.version) and not bans_are_current(run)
-    return list(range(run.lake.settings.bucket_count)) if outdated else []
+    lagging = any(file_lags(file, run.load) for dataset in datasets for file in run.current[dataset.name].values())
+    return list(range(run.lake.settings.bucket_count)) if outdated or lagging else []
+
+
+def file_lags(file: CurrentFile, load: Load) -> bool:
+    """Tell whether a file of the view ``marketing`` went by other months than its rules would go by now."""
+    if not load.used:
+        return False
+    marks = pq.read_metadata(columnar(file.path)).metadata
+    return bool(marks.get(_MONTHS_MARK.encode()) != load.mark.encode())
 
 
 def bans_are_current(run: OpenRun) -> bool:
@@ -63,7 +77,10 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
         for dataset in datasets:
             blocks = derive(dataset, rows, run.subkeys(dataset, _UNDATED))
             path = run.new_data_path(dataset, label)
-            yield write_data_file(blocks, dataset, path, run.footer(dataset, run.reference.version, _UNDATED))
+            footer = run.footer(dataset, run.reference.version, _UNDATED)
+            if view == _MARKETING and run.load.used:
+                footer[_MONTHS_MARK] = run.load.mark
+            yield write_data_file(blocks, dataset, path, footer)
 
 
 def _view(run: OpenRun, view: str, bucket: int) -> dict[str, pa.ChunkedArray]:
@@ -75,16 +92,18 @@ def _view(run: OpenRun, view: str, bucket: int) -> dict[str, pa.ChunkedArray]:
             facts = (reference.facts(register, bucket) for register in ("payment", "credit_register"))
             rows = sum_accounts(customers, *facts)
         case "marketing":
-            rows = view_marketing(reference, run.plan, bucket, bans_current=bans_are_current(run))
+            current = bans_are_current(run)
+            rows = view_marketing(reference, run.plan, bucket, run.load, bans_current=current)
         case _:
             rows = customers
     return {name: rows[name] for name in VIEWS[view]}
 
 
-def view_marketing(reference: Snapshot, plan: Plan, bucket: int, *, bans_current: bool) -> pa.Table:
+def view_marketing(reference: Snapshot, plan: Plan, bucket: int, load: Load, *, bans_current: bool) -> pa.Table:
     """Make the view ``marketing`` of a bucket of customers, in their order."""
     named = {name: reference.facts(name, bucket) for name in ("consent", _BANS, "campaign", "payment")}
-    return select_marketable(reference.customers(bucket), named, plan.target_groups, bans_current=bans_current)
+    customers, features = reference.customers(bucket), load.of_bucket(bucket)
+    return select_marketable(customers, named, plan.target_groups, features, bans_current=bans_current)
 
 
 def _as_array(column: pa.ChunkedArray) -> pa.Array:

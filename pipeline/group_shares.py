@@ -10,8 +10,10 @@ from pipeline.audit import AuditEntry, record_event
 from pipeline.context import newest_reference
 from pipeline.entities import bans_are_current_on, view_marketing
 from pipeline.lake import Lake
+from pipeline.load import Load
 from pipeline.night import local_day
 from pipeline.reference import Snapshot
+from pipeline.table_state import CurrentFile
 from transforms.calendar import to_date
 from transforms.customers import take_customers
 from transforms.group_shares import share_groups
@@ -37,7 +39,8 @@ def tell_group_shares(lake: Lake, plan: Plan, minimum: int) -> pa.Table:
     current = bans_are_current_on(reference, plan, to_date(local_day(now, lake.settings.time_zone)))
     buckets = range(reference.bucket_count)
     points = [reference.points(bucket).select(["metering_point_id", *_PLACES]) for bucket in buckets]
-    people = [_list_people(reference, plan, bucket, bans_current=current) for bucket in buckets]
+    load = Load(plan, _list_months(lake, plan), reference.bucket_count, threads=1)
+    people = [_list_people(reference, plan, bucket, load, bans_current=current) for bucket in buckets]
     placed = _place(people, points) if people else _PEOPLE.empty_table()
     # A person counts as one: no share of a sum says more of them than their count.
     shares = share_groups(placed, list(plan.target_groups), Disclosure(minimum, dominance=1.0))
@@ -46,9 +49,15 @@ def tell_group_shares(lake: Lake, plan: Plan, minimum: int) -> pa.Table:
     return shares
 
 
-def _list_people(reference: Snapshot, plan: Plan, bucket: int, *, bans_current: bool) -> pa.Table:
+def _list_months(lake: Lake, plan: Plan) -> dict[str, dict[str, CurrentFile]]:
+    """List the files of months that the lake has of operational points."""
+    names = [name for name, one in plan.datasets.items() if one.view == "months" and one.zone == "operational"]
+    return {name: {file.label: file for file in lake.state(name).files()} for name in names if lake.has_table(name)}
+
+
+def _list_people(reference: Snapshot, plan: Plan, bucket: int, load: Load, *, bans_current: bool) -> pa.Table:
     """List point and target group of the customers of a bucket whom marketing may reach."""
-    view = view_marketing(reference, plan, bucket, bans_current=bans_current)
+    view = view_marketing(reference, plan, bucket, load, bans_current=bans_current)
     points = take_customers(reference.customers(bucket))["metering_point_id"]
     people = pa.table({"metering_point_id": points, "target_group": view["target_group"]})
     return people.filter(view["marketable"])

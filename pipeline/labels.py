@@ -64,6 +64,11 @@ def month_in(label: str) -> int:
     return (date.fromisoformat(f"{label[:7]}-01") - _EPOCH).days
 
 
+def bucket_in_month(label: str) -> int:
+    """Read the bucket back from the label of a published month."""
+    return int(label.rpartition("-")[2])
+
+
 def last_day_in(label: str) -> int:
     """Read the last day back from the label of a published day or month."""
     if len(label) == len("2026-03-29"):

@@ -1,7 +1,9 @@
 """Publishing: sums over areas by hour, and months of points, of days that no longer change; each published once.
 
 They are no part of a night's run: a value that is published before and after a correction tells the difference, which
-may be one site's. So a day is published when the policy says that it is old enough, and then stands.
+may be one site's. So a day is published when the policy says that it is old enough, and then stands. Months with ids,
+on the operational side, are published to nobody: they are made again when a cell of theirs has changed, and then what
+goes by them is derived again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +23,11 @@ from pipeline.cells import READINGS, cell_of, find_points, read_grids
 from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import OpenRun, RunContext, begin_of_run, open_run
+from pipeline.entities import list_stale_buckets
+from pipeline.ingest import build_ingest
+from pipeline.kept_months import is_kept_in_step, last_day_of, month_lags, name_month
 from pipeline.labels import first_day_in, label_of_day, label_of_month, month_in
-from pipeline.lake import open_lake
+from pipeline.lake import Lake, open_lake
 from pipeline.night import day_number, local_day
 from pipeline.overlap import OverlappedDoFn, OverlappedGroupsDoFn
 from pipeline.parquet import DataFile, write_data_file
@@ -35,9 +40,10 @@ from transforms.buckets import bucket_of
 from transforms.calendar import to_date
 from transforms.derive import derive
 from transforms.limits import NO_LIMITS
+from transforms.load_features import list_used
 from transforms.months import merge_days, sum_day, view_months
 from transforms.pieces import Cell
-from transforms.plan import Dataset
+from transforms.plan import Dataset, Plan
 from transforms.rows import Rows
 
 register_coders(DataFile)
@@ -73,18 +79,20 @@ class Due:
 
     Attributes:
         days: local dates (days since 1970-01-01) to the names of the datasets of areas that lack them.
-        months: first days of months, the same for datasets of months.
+        months: first days of months with a bucket, the same for datasets of months.
     """
 
     days: dict[int, tuple[str, ...]]
-    months: dict[int, tuple[str, ...]]
+    months: dict[tuple[int, int], tuple[str, ...]]
 
 
 def run_publish(request: PublishRequest) -> dict[str, Any] | None:
-    """Publish what is due.
+    """Publish what is due; then bring the target groups that go by months in step, with a commit of their own.
+
+    Whoever dies in between leaves the second to the next publication, or to the next ingestion.
 
     Returns:
-        The run record (``pipeline.commit``); None where nothing is due, and nothing was committed.
+        The record of the run that published (``pipeline.commit``); None where nothing was due.
 
     Raises:
         MeterveilError: whatever went wrong, in one line; nothing was committed.
@@ -92,6 +100,13 @@ def run_publish(request: PublishRequest) -> dict[str, Any] | None:
     lake = open_lake(request.lake)
     policy = own_policy(lake)
     plan = load_policy(policy)
+    record = _publish_due(lake, policy, plan, request)
+    if list_used(plan.target_groups):
+        _regroup(lake, policy, plan, request)
+    return record
+
+
+def _publish_due(lake: Lake, policy: Place, plan: Plan, request: PublishRequest) -> dict[str, Any] | None:
     now = datetime.now(UTC)
     with begin_run(lake, policy, plan, request.run, "publish", now) as context:
         due = list_due(open_run(context), request)
@@ -104,6 +119,18 @@ def run_publish(request: PublishRequest) -> dict[str, Any] | None:
     return read_run_record(lake, context.run_id)
 
 
+def _regroup(lake: Lake, policy: Place, plan: Plan, request: PublishRequest) -> None:
+    """Derive the target groups again, if months that they go by have changed: an ingestion that reads nothing."""
+    now = datetime.now(UTC)
+    with begin_run(lake, policy, plan, request.run, "publish", now) as context:
+        if not list_stale_buckets(open_run(context)):
+            return
+        pipeline = Engine().make_pipeline()
+        rules = CommitRules("publish", now.isoformat(), NO_LIMITS)
+        build_ingest(pipeline, [], context, rules, skip_bad_files=False, force=False)
+        run_pipeline(pipeline)
+
+
 def list_due(run: OpenRun, request: PublishRequest) -> Due:
     """List the days and whole months that are old enough, and which datasets lack them."""
     today = local_day(begin_of_run(run.context.run_id), run.lake.settings.time_zone)
@@ -111,38 +138,45 @@ def list_due(run: OpenRun, request: PublishRequest) -> Due:
     since = None if request.since is None else day_number(request.since)
     days = sorted({cell_of(label).local_date for label in run.current[READINGS]})
     days = [day for day in days if day <= until and (since is None or day >= since)]
-    months = sorted({first_day_in(day) for day in days})
-    whole = [month for month in months if _last_day_of(month) <= until and (since is None or month >= since)]
+    areas, of_months = run.datasets(_AREAS), run.datasets(_MONTHS)
+    published = {dataset.name: {month_in(label) for label in run.current[dataset.name]} for dataset in of_months}
+    kept = (published[dataset.name] for dataset in of_months if is_kept_in_step(dataset))
+    months = sorted({first_day_in(day) for day in days}.union(*kept))  # of one that was erased there are no days
+    whole = [month for month in months if last_day_of(month) <= until and (since is None or month >= since)]
 
-    def lacking(view: str, begin: int, end: int) -> tuple[str, ...]:
-        return tuple(
-            dataset.name
-            for dataset in run.datasets(view)
-            if not run.is_beyond(dataset.name, end) and (request.again or not _has(run, dataset, begin))
+    def is_due(dataset: Dataset, month: int, bucket: int) -> bool:
+        if run.is_beyond(dataset.name, last_day_of(month)):
+            return False
+        if not is_kept_in_step(dataset):
+            return request.again or month not in published[dataset.name]
+        file = run.current[dataset.name].get(label_of_month(month, bucket))
+        if file and run.is_beyond(READINGS, month):  # what it was made from is not there any more
+            return False
+        return request.again or month_lags(file, name_month(run.current[READINGS], month, bucket))
+
+    due_days = {
+        day: tuple(
+            one.name
+            for one in areas
+            if not run.is_beyond(one.name, day) and (request.again or label_of_day(day) not in run.current[one.name])
         )
-
+        for day in days
+    }
+    due_months = {
+        (month, bucket): tuple(one.name for one in of_months if is_due(one, month, bucket))
+        for month in whole
+        for bucket in range(run.lake.settings.bucket_count)
+    }
     return Due(
-        {day: names for day in days if (names := lacking(_AREAS, day, day))},
-        {month: names for month in whole if (names := lacking(_MONTHS, month, _last_day_of(month)))},
+        {day: names for day, names in due_days.items() if names},
+        {of: names for of, names in due_months.items() if names},
     )
-
-
-def _has(run: OpenRun, dataset: Dataset, day: int) -> bool:
-    """Tell whether a dataset has a day, or the month that begins with it."""
-    if dataset.view == _AREAS:
-        return label_of_day(day) in run.current[dataset.name]
-    return any(month_in(label) == day for label in run.current[dataset.name])
-
-
-def _last_day_of(month: int) -> int:
-    return first_day_in(month + 31) - 1
 
 
 def build_publish(pipeline: beam.Pipeline, context: RunContext, due: Due, rules: CommitRules) -> None:
     """Wire the job: cells to sums by area, by day to protected tables; buckets to months; one commit."""
     labels = sorted(map(cell_of, open_run(context).current[READINGS]))
     cells = [tuple(cell) for cell in labels if cell.local_date in due.days]
-    months = sorted({(first_day_in(cell.local_date), cell.bucket) for cell in labels} & _pairs(due.months, labels))
     areas = (
         pipeline
         | "Cells" >> beam.Create(cells, reshuffle=False)
@@ -153,7 +187,7 @@ def build_publish(pipeline: beam.Pipeline, context: RunContext, due: Due, rules:
     )
     of_months = (
         pipeline
-        | "Months" >> beam.Create(months, reshuffle=False)
+        | "Months" >> beam.Create(sorted(due.months), reshuffle=False)
         | "SpreadMonths" >> beam.Reshuffle()
         | "WriteMonths" >> beam.ParDo(WriteMonths(context, due)).with_output_types(DataFile)
     )
@@ -163,11 +197,6 @@ def build_publish(pipeline: beam.Pipeline, context: RunContext, due: Due, rules:
         | "Commit"
         >> beam.ParDo(CommitPublished(context, rules), AsList(areas), AsList(of_months)).with_output_types(str)
     )
-
-
-def _pairs(months: Iterable[int], cells: Iterable[Cell]) -> set[tuple[int, int]]:
-    buckets = {cell.bucket for cell in cells}
-    return {(month, bucket) for month in months for bucket in buckets}
 
 
 class SumAreas(OverlappedDoFn):
@@ -214,8 +243,9 @@ class WriteMonths(OverlappedDoFn):
     def work(self, element: tuple[int, int]) -> Sequence[Any]:
         """Sum one month of a bucket."""
         run, (month, bucket) = open_run(self.context), element
+        datasets = [run.plan.datasets[name] for name in self.due.months[month, bucket]]
         merged, last = None, None
-        for day in range(month, _last_day_of(month) + 1):
+        for day in range(month, last_day_of(month) + 1):
             cell = Cell(day, bucket)
             grids = read_grids(run, cell)
             if grids is None:
@@ -224,12 +254,10 @@ class WriteMonths(OverlappedDoFn):
             merged, last = merge_days([day_sums] if merged is None else [merged, day_sums]), cell
             PROGRESS.advance("readings summed", len(grids.status))
         if merged is None or last is None:
-            return []
+            return [_write_nothing(run, one, month, bucket) for one in datasets if is_kept_in_step(one)]
         ids = merged["metering_point_id"].combine_chunks().unique().sort()
         rows = Rows(view_months(merged, find_points(run, last, ids, silent=False), month))
-        return list(
-            _write_months(run, [run.plan.datasets[name] for name in self.due.months[month]], month, bucket, rows)
-        )
+        return list(_write_months(run, datasets, month, bucket, rows))
 
 
 class CommitPublished(beam.DoFn):
@@ -255,9 +283,21 @@ def _write_areas(run: OpenRun, dataset: Dataset, day: int, merged: pa.Table) -> 
 def _write_months(run: OpenRun, datasets: Iterable[Dataset], month: int, bucket: int, rows: Rows) -> Iterator[DataFile]:
     first = to_date(month)
     for dataset in datasets:
-        path = run.new_data_path(dataset, label_of_month(month, bucket))
         blocks = derive(dataset, rows, run.subkeys(dataset, first))
-        yield write_data_file(blocks, dataset, path, run.footer(dataset, _SOURCE, first))
+        yield _write_month(run, dataset, month, bucket, blocks)
+
+
+def _write_nothing(run: OpenRun, dataset: Dataset, month: int, bucket: int) -> DataFile:
+    """Write a month without rows: all that it had was erased, or there is nothing in this bucket."""
+    nothing = pa.table({column.name: pa.nulls(0, column.type) for column in dataset.columns})
+    return _write_month(run, dataset, month, bucket, [nothing])
+
+
+def _write_month(run: OpenRun, dataset: Dataset, month: int, bucket: int, blocks: Iterable[pa.Table]) -> DataFile:
+    kept = is_kept_in_step(dataset)
+    source = name_month(run.current[READINGS], month, bucket) if kept else _SOURCE
+    path = run.new_data_path(dataset, label_of_month(month, bucket))
+    return write_data_file(blocks, dataset, path, run.footer(dataset, source, to_date(month)))
 
 
 def _hash_sites(ids: pa.Array) -> npt.NDArray[np.int32]:

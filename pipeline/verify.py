@@ -23,7 +23,7 @@ from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
 from pipeline.stores import columnar, list_sorted
 from pipeline.totals import Totals, check_conservation
 from pipeline.verify_cells import CellChecks
-from pipeline.verify_published import check_published
+from pipeline.verify_published import check_kept, check_published
 from pipeline.verify_tables import (
     ZONES,
     Recorded,
@@ -65,6 +65,7 @@ def verify_lake(lake: Lake, plan: Plan) -> Findings:
     newest = _choose_reference(findings["reference"], references, history.reference) if whole else None
     CellChecks(lake, plan, findings, newest, history.keys).check_all(others, intact)
     check_published(plan, findings, others, intact)
+    check_kept(lake, plan, findings, others, intact)
     _check_audit(lake, findings["audit log"])
     _look_for_remains(lake, findings["left over"], tables, metadata, recorded)
     if read_locations(lake, Findings(lake.root)) != locations:

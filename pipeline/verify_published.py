@@ -1,4 +1,7 @@
-"""Verifying what was published: each day and month once, nothing shown of too few sites, nothing of what is not."""
+"""Verifying what was published: each day and month once, nothing shown of too few sites, nothing of what is not.
+
+And whether months that are kept in step, and target groups that go by them, lag behind their cells until ``publish``.
+"""
 
 from collections.abc import Container, Mapping
 
@@ -6,7 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.cells import READINGS
+from pipeline.entities import file_lags
 from pipeline.findings import Check, Findings
+from pipeline.horizons import read_horizons
+from pipeline.kept_months import is_kept_in_step, month_lags, name_month
+from pipeline.labels import bucket_in_month, month_in
+from pipeline.lake import Lake
+from pipeline.load import Load
 from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile
 from pipeline.verify_tables import TableFiles
@@ -38,6 +48,36 @@ def check_published(plan: Plan, findings: Findings, tables: Mapping[str, TableFi
             seen.add(file.label)
             if dataset.disclosure and file.path in intact:
                 _check_cells(check, plan, dataset, file)
+
+
+def check_kept(
+    lake: Lake, plan: Plan, findings: Findings, tables: Mapping[str, TableFiles], intact: Container[str]
+) -> None:
+    """Note the months with ids, and the target groups, that go by other cells or months than there are by now.
+
+    Args:
+        lake: the lake.
+        plan: its policy.
+        findings: where to tell.
+        tables: tables that can be read.
+        intact: paths of the files that hold.
+    """
+    check, horizons = findings["published"], read_horizons(lake)
+    current = {name: {file.label: file for file in table.current} for name, table in tables.items()}
+    cells = current.get(READINGS, {})
+    load = Load(plan, current, lake.settings.bucket_count, threads=1)
+    for dataset in plan.datasets.values():
+        if is_kept_in_step(dataset):
+            for label, file in current.get(dataset.name, {}).items():
+                month = month_in(label)
+                has_cells = month >= horizons.get(READINGS, month)
+                source = name_month(cells, month, bucket_in_month(label))
+                if has_cells and file.path in intact and month_lags(file, source):
+                    check.note(file.path, "its cells have changed since; publish makes it again")
+        elif dataset.view == "marketing":
+            for file in current.get(dataset.name, {}).values():
+                if file.path in intact and file_lags(file, load):
+                    check.note(file.path, "target groups go by other months than there are; the next run derives them")
 
 
 def _check_cells(check: Check, plan: Plan, dataset: Dataset, file: CurrentFile) -> None:

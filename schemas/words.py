@@ -89,6 +89,15 @@ FEATURE_WORDS = {
     "interest": {"fi": "kampanjassa ilmoitettu kiinnostus", "en": "interest shown at a campaign"},
     "preferred_channel": {"fi": "toivottu yhteydenottotapa", "en": "preferred channel"},
     "reminders": {"fi": "maksumuistutukset", "en": "reminders"},
+    **{
+        name: FIELD_WORDS[name]
+        for name in (
+            *("peak_kw", "base_kw", "load_factor", "utilisation_hours"),
+            *("night_share", "weekend_ratio", "midday_ratio"),
+        )
+    },
+    "winter_ratio": {"fi": "talven kulutuksen suhde kesään", "en": "winter use over summer use"},
+    "solar_sign": {"fi": "merkki aurinkosähköstä", "en": "sign of solar power"},
 }
 
 #: Legal basis to its name.

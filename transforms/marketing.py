@@ -2,7 +2,7 @@
 
 Out is who has objected, is banned by any channel, is under an information restriction or deceased; and everybody, while
 the register of bans is not current. Who is out has no contact data and no profile in the view at all, so that no
-dataset can show them, whatever it filters.
+dataset can show them, whatever it filters; of their load nothing is looked at.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from schemas.features import MARKETING_PURPOSES
 from schemas.views import MARKETING
 from transforms.customers import number_customers, take_customers
+from transforms.load_features import list_used, take_load
 from transforms.plan import TargetGroup
 from transforms.target_groups import assign_groups
 
@@ -33,6 +34,7 @@ def select_marketable(
     customers: pa.Table,
     facts: Mapping[str, pa.Table],
     groups: Mapping[str, TargetGroup],
+    load: pa.Table,
     *,
     bans_current: bool,
 ) -> pa.Table:
@@ -42,6 +44,7 @@ def select_marketable(
         customers: rows of ``transforms.customers.CUSTOMERS_VIEW_SCHEMA``, sorted by customer.
         facts: of the registers ``consent``, ``marketing_ban``, ``campaign`` and ``payment`` about them.
         groups: target groups of the policy, in order.
+        load: load features that these go by, of any customers (``transforms.load_features``).
         bans_current: whether the register of bans is current, for every channel.
 
     Returns:
@@ -61,6 +64,8 @@ def select_marketable(
         "reminders": _count_reminders(ids, facts["payment"]),
     }
     features |= {name: values.take(rows) for name, values in of_customer.items()}
+    reached = load.filter(pc.is_in(load["customer_id"], ids.filter(pa.array(marketable))))
+    features |= take_load(reached, customers, list_used(groups))
     group, reason = assign_groups(features, owner, len(ids), groups)
     columns = {name: who[name] for name in MARKETING if name in who.column_names}
     columns |= {

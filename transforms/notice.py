@@ -10,6 +10,7 @@ from schemas.legal import LEGAL_BASES, RECIPIENT_KINDS
 from schemas.views import FIELD_CLASSES, VIEW_KINDS
 from schemas.words import BASIS_WORDS, CLASS_WORDS, FEATURE_WORDS, FIELD_WORDS, KIND_WORDS, RIGHTS, TEXTS, TITLES
 from transforms.grants import Access, list_access
+from transforms.load_features import list_used
 from transforms.plan import Plan, Purpose, Text
 
 #: Days of a month and of a year, as people count a retention.
@@ -125,7 +126,10 @@ class _Teller:
             (self._text(group.description), "; ".join(self._feature(one.feature) for one in group.conditions))
             for group in self.plan.target_groups.values()
         ]
-        said = self._words("profiling"), self._words("profiled_out", days=self.plan.ban_list_days)
+        said = [self._words("profiling"), self._words("profiled_out", days=self.plan.ban_list_days)]
+        if list_used(self.plan.target_groups):
+            said.append(self._words("profiled_load"))
+            refused.append(self._words("no_foreign_load"))
         return self._section("profiling", *said, items=refused, rows=[self._head("target_group", "goes_by"), *rows])
 
     def _feature(self, feature: str) -> str:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from schemas.registers import ATTRIBUTES, CUSTOMERS_FEED, REGISTERS, SPEAKERS
 from schemas.views import OF_EACH_READING, VIEW_KINDS, VIEWS, Field
 from transforms.limits import compile_limits
-from transforms.plan import PUBLISH_AFTER_DAYS, Dataset, Epoch, Keep, Plan, Zone
+from transforms.load_features import find_months, list_sources, list_used
+from transforms.plan import PUBLISH_AFTER_DAYS, Dataset, Epoch, Keep, Plan, TargetGroup, Zone
 from transforms.policy_columns import compile_columns
 from transforms.policy_errors import Path, PolicyError, expect, expect_all
 from transforms.policy_groups import compile_anonymity, compile_disclosure
@@ -87,6 +88,8 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
     datasets = {name: _compile_dataset(name, spec, names) for name, spec in document["datasets"].items()}
     check_domains(datasets)
     _check_state(datasets)
+    groups = compile_groups(document.get("target_groups", {}))
+    _check_load(groups, datasets)
     return Plan(
         digest=digest_policy(document),
         datasets=datasets,
@@ -98,7 +101,7 @@ def compile_plan(document: Mapping[str, Any]) -> Plan:
         sources=sources,
         classes=dict(classes),
         domains={name: frozenset(audience) for name, audience in domains.items()},
-        target_groups=compile_groups(document.get("target_groups", {})),
+        target_groups=groups,
         ban_list_days=_read_days(document["marketing"]["ban_list"]) if "marketing" in document else 0,
         limits=compile_limits(document.get("limits", {})),
         publish_after_days=_read_days(document["publish_after"]) if "publish_after" in document else PUBLISH_AFTER_DAYS,
@@ -125,6 +128,17 @@ def digest_policy(document: Mapping[str, Any]) -> str:
     }
     normalised = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(normalised.encode()).hexdigest()
+
+
+def _check_load(groups: Mapping[str, TargetGroup], datasets: Mapping[str, Dataset]) -> None:
+    """Refuse rules by the load of months that no dataset keeps: the policy would not show what they go by."""
+    for name, group in groups.items():
+        if (used := list_used({name: group})) and find_months(datasets, list_used(groups)) is None:
+            raise PolicyError(
+                ("target_groups", name, "when"),
+                f"no operational dataset of the view months keeps what {', '.join(sorted(used))} is made from",
+                f"keep {', '.join(list_sources(list_used(groups)))} in one, of all contracts",
+            )
 
 
 def _check_limits(limits: Mapping[str, Any]) -> None:

@@ -42,8 +42,20 @@ STATE = (
     "registered_at", "rival_registered_at", "daily_rival_registered_at", "customer_id", "contract_id",
 )  # fmt: skip
 #: What rules of target groups may go by: words, and numbers.
-WORDS = {"heating", "building_type", "tariff", "interest", "preferred_channel"}
-NUMBERS = {"fuse_a", "reminders"}
+WORDS = {"heating", "building_type", "tariff", "interest", "preferred_channel", "solar_sign"}
+#: Features of load, and what of a month each is made from besides what tells months apart.
+OF_MONTHS = {
+    **{
+        name: {name}
+        for name in (
+            *("peak_kw", "base_kw", "load_factor", "utilisation_hours"), *("night_share", "weekend_ratio", "midday_ratio"),
+        )
+    },
+    "winter_ratio": {"energy"},
+    "solar_sign": {"energy", "site_id", "midday_ratio"},
+}  # fmt: skip
+NUMBERS = {"fuse_a", "reminders", *OF_MONTHS} - WORDS
+TELLING_MONTHS = {"customer_id", "contract_id", "metering_point_id", "product", "direction", "month", "present_minutes"}
 NEED_A_GROUND = {"legal_obligation", "public_task", "legitimate_interests"}
 LONGEST = {"day": 1, "month": 31, "year": 366}
 
@@ -112,11 +124,27 @@ def find_breaches(document: Document) -> list[str]:
             fits = WORDS if "is" in condition else NUMBERS
             if condition["feature"] not in fits:
                 found.append(f"{name} goes by what is no feature, or compares it in a way that it is not")
+    features = {one["feature"] for group in document.get("target_groups", {}).values() for one in group["when"]}
+    if loads := features & OF_MONTHS.keys():
+        wanted = TELLING_MONTHS.union(*(OF_MONTHS[one] for one in loads))
+        if not any(_keeps_months(name, spec, wanted) for name, spec in document["datasets"].items()):
+            found.append("groups go by the load of months that no table keeps")
     for name, spec in document["datasets"].items():
         assert spec.keys() <= PARTS_OF_A_DATASET, "teach the oracle what the new part means"
         breaches = (*_breaches_of_use(document, spec), *_breaches_of_columns(document, name, spec))
         found += [f"{name}: {breach}" for breach in breaches]
     return found
+
+
+def _keeps_months(name: str, spec: Document, wanted: set[str]) -> bool:
+    kept = {source for source, rule in columns_of(spec).values() if rule == "keep"}
+    where = spec.get("where", {})
+    return (
+        name.startswith("operational.")
+        and spec["view"] == "months"
+        and where in ({}, {"contracted": True})
+        and wanted <= kept
+    )
 
 
 def _breaches_of_names(document: Document) -> Iterator[str]:

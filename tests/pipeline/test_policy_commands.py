@@ -14,7 +14,7 @@ from transforms.grants import list_access
 def other(tmp_path):
     path = tmp_path / "other.yaml"
     text = DEFAULT_POLICY.read_text(encoding="utf-8")
-    path.write_text(text.replace("      base_kw: keep\n", ""), encoding="utf-8")
+    path.write_text(text.replace("      base_kw: keep\n", "", 1), encoding="utf-8")
     return path
 
 

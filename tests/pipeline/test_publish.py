@@ -256,7 +256,7 @@ def test_the_command_reports_the_risk(made):
         )
         assert (line["cells"], line["smallest group"]) == (cells, smallest)
         assert (line["minimum"], line["dominance"], line["complementary"]) == (minimum, dominance, complementary)
-    assert [line["dataset"] for line in report["months"]] == [MONTHS]
+    assert [line["dataset"] for line in report["months"]] == [MONTHS, "operational.months"]
 
 
 def test_a_lake_of_nothing_publishes_nothing(tmp_path):

@@ -70,6 +70,9 @@ def test_columns_are_those_of_the_main_job(plan):
         "analytics.partner_green": "metering_point product direction month energy expected_minutes present_minutes",
         "operational.releases": " ".join(VIEWS["releases"]),
         "operational.changes": " ".join(VIEWS["changes"]),
+        "operational.months": "metering_point_id site_id product direction month customer_id contract_id energy "
+        "expected_minutes present_minutes peak_kw base_kw load_factor utilisation_hours night_share weekend_ratio "
+        "midday_ratio",
         "operational.runs": " ".join(VIEWS["runs"]),
     }
 

@@ -153,7 +153,7 @@ def test_what_holds_of_a_dataset_is_told_once(document):
             lambda d: d["marketing"].update(ban_list="91 days")),
         ("target_groups", "heat_pump: when", "heating is electric", "heating is wood",
             lambda d: d["target_groups"]["heat_pump"]["when"][0].update({"is": "wood"})),
-        ("target_groups", "order", "solar, heat_pump, spot_price", "spot_price, heat_pump, solar",
+        ("target_groups", "order", "solar, heat_pump, spot_price, night_tariff", "night_tariff, spot_price, heat_pump, solar",
             lambda d: d.update(target_groups=dict(reversed(d["target_groups"].items())))),
         ("limits", "quarantined", "warn above a share of 0.02", "stop above a share of 0.02",
             lambda d: d["limits"]["quarantined"].update(action="stop")),

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.registers import REGISTERS
 from transforms.accounts import sum_accounts
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA
+from transforms.load_features import KEYS, empty_load, list_used, take_load
 from transforms.marketing import select_marketable
 from transforms.plan import Condition, TargetGroup
 from transforms.target_groups import assign_groups
@@ -46,7 +48,8 @@ def word(customer, action, day, purpose="direct_marketing", channel="any"):
 
 
 def select(rows, *, bans_current=True, groups=GROUPS, **said) -> dict[str, dict]:
-    view = select_marketable(customer_rows(rows), facts(**said), groups, bans_current=bans_current)
+    load = empty_load(list_used(groups))
+    view = select_marketable(customer_rows(rows), facts(**said), groups, load, bans_current=bans_current)
     return {row["customer_id"]: row for row in view.to_pylist()}
 
 
@@ -113,6 +116,18 @@ def test_the_first_group_that_fits_with_its_rule_as_the_reason():
     assert found["C-1"]["reason"] == "interest is solar; fuse_a at least 35"
     assert found["C-3"]["reason"] is None
     assert found["C-1"]["interests"] == "cars, solar"
+
+
+def test_of_who_is_out_no_load_is_looked_at():
+    rows = [{"customer_id": name, "contract_id": "K", "metering_point_id": "P"} for name in IDS]
+    load = pa.table({**{key: [row[key] for row in rows] for key in KEYS}, "night_share": [0.9, 0.9, 0.1]})
+    night = {"night": TargetGroup({}, (Condition("night_share", "at_least", 0.5),))}
+    said = facts(consent=[word("C-1", "objected", 1, purpose="profiling")])
+    with patch("transforms.marketing.take_load", wraps=take_load) as looked:
+        view = select_marketable(customer_rows(rows), said, night, load, bans_current=True)
+        select_marketable(customer_rows(rows), said, night, load, bans_current=False)
+    assert [one.args[0]["customer_id"].to_pylist() for one in looked.call_args_list] == [["C-2", "C-3"], []]
+    assert view["target_group"].to_pylist() == [None, "night", None]
 
 
 def test_an_interest_without_agreement_is_not_used():

@@ -164,6 +164,10 @@ def test_profiling_is_told_with_what_it_goes_by_and_what_is_not_done(document, l
         assert f"| {group.description[language]} | {features} |" in told
     refused = ("no_automated_decisions", "no_credit", "no_discrimination", "no_curve")
     assert all(TEXTS[name][language] in told for name in refused)
+    of_load = [TEXTS[name][language] for name in ("profiled_load", "no_foreign_load")]
+    assert all(text in told for text in of_load)
+    del document["target_groups"]["night_tariff"]
+    assert not any(text in notice(document, language) for text in of_load)
     del document["target_groups"]
     assert TEXTS["no_profiling"][language] in notice(document, language)
     assert TEXTS["no_credit"][language] not in notice(document, language)

@@ -442,6 +442,33 @@ def test_a_target_group_compiles_to_its_conditions_and_counts_for_rows():
     assert digest_policy(other) == digest_policy(make_groups({"feature": "heating", "is": "oil"}))
 
 
+MONTHS = {
+    "view": "months", "audience": ["metering"], "purposes": ["metering"],
+    "fields": dict.fromkeys(
+        ("metering_point_id", "customer_id", "contract_id", "product", "direction", "month", "present_minutes", "night_share"),
+        "keep",
+    ),
+}  # fmt: skip
+
+
+def test_a_rule_by_load_needs_a_table_that_keeps_what_it_goes_by():
+    groups = make_groups({"feature": "night_share", "at_least": 0.4})
+    with_months = {"datasets": groups["datasets"] | {"operational.months": MONTHS}}
+    [group] = compile_plan(groups | with_months).target_groups.values()
+    assert group.conditions == (Condition("night_share", "at_least", 0.4),)
+    less = [{**MONTHS, "where": {"tariff": "spot"}}]
+    less += [MONTHS | {"fields": MONTHS["fields"] | {name: "drop"}} for name in MONTHS["fields"]]
+    less += [MONTHS | {"fields": MONTHS["fields"] | {"metering_point_id": {"mask": {"keep_last": 2}}}}]
+    for spec in less:
+        with pytest.raises(PolicyError, match="no operational dataset of the view months keeps") as caught:
+            compile_plan(groups | {"datasets": groups["datasets"] | {"operational.months": spec}})
+        assert caught.value.path == ("target_groups", "group", "when")
+    winter = make_groups({"feature": "winter_ratio", "at_least": 2}) | with_months
+    with pytest.raises(PolicyError, match="winter_ratio") as caught:
+        compile_plan(winter)
+    assert "energy" in caught.value.remedy
+
+
 @pytest.mark.parametrize("feature", ["age", "sex", "language", "identity_code", "payment_defaults"])
 def test_a_rule_that_would_discriminate_is_refused(feature):
     with pytest.raises(PolicyError, match=f"goes by {feature}"):
