@@ -48,7 +48,7 @@ def find_points(
     found: dict[str, set[str | None]] = {}
     [[_, plans]] = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     for scan in (scan for plan in json.loads(plans) for scan in _list_scans(plan)):
-        name = scan["Table"].removeprefix("memory.")
+        name = scan["Table"].removeprefix("memory.").replace('"', "")  # DuckDB quotes words of its own: "months"
         found.setdefault(name, set()).add(_find_point(scan, datasets[name]))
     return {name: frozenset(point for point in points if point) for name, points in found.items() if None not in points}
 
