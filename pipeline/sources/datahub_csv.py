@@ -12,16 +12,8 @@ import pyarrow.compute as pc
 from pipeline.errors import BadFileError
 from pipeline.sources.base import Delivery, ReadOptions, Split
 from pipeline.sources.datahub_words import QUALITIES
-from pipeline.sources.delimited import (
-    SPLIT_BYTES,
-    Header,
-    Lines,
-    cut_split,
-    parse_header,
-    read_head,
-    read_lines,
-    split_lines,
-)
+from pipeline.sources.delimited import SPLIT_BYTES, Header, parse_header, read_head, split_lines
+from pipeline.sources.delimited_lines import Lines, make_form, read_lines
 from pipeline.sources.deliver import Columns, translate_words
 from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, require_registration
 
@@ -77,29 +69,43 @@ class DatahubCsvSource:
         header = _require_header(split.path)
         registered_at = require_registration(split.path, options)
         own_point = _find_own_point(split.path, header, options)
-        for part in cut_split(split):
-            # Of the words that end a line, none begins another.
-            yield _deliver(read_lines(part, header, must_end=False), header, own_point, registered_at)
+        places = _place_fields(header)
+        others = [place for field, place in places.items() if field not in ("start", "energy")]
+        form = make_form(
+            header, times=[places["start"]], number=places["energy"], others=others, decimal_sign=_DECIMAL_SIGN
+        )
+        # Of the words that end a line, none begins another.
+        for lines in read_lines(split, header, form, must_end=False):
+            yield _deliver(lines, places, own_point, registered_at)
 
 
-def _deliver(lines: Lines, header: Header, own_point: str, registered_at: int) -> Delivery:
-    text = {
-        field: column
-        for name, column in zip(header.names, lines.fields, strict=True)
-        if (field := _FIELDS.get(name.lower()))
-    }
+def _place_fields(header: Header) -> dict[str, int]:
+    """Find the column of each field."""
+    return {field: place for place, name in enumerate(header.names) if (field := _FIELDS.get(name.lower()))}
+
+
+def _deliver(lines: Lines, places: dict[str, int], own_point: str, registered_at: int) -> Delivery:
+    text = {field: lines.fields[place] for field, place in places.items()}
     ids = pc.utf8_trim_whitespace(text["metering_point_id"])
+    ids = pc.if_else(pc.is_in(ids, pa.array(["", "0"])), own_point, ids)
+    energy = parse_energy(text["energy"], text["unit"], _DECIMAL_SIGN)
     columns = Columns(
-        metering_point_id=pc.if_else(pc.is_in(ids, pa.array(["", "0"])), own_point, ids),
-        product=text["product"],
-        start=parse_instant(text["start"]),
-        resolution_s=parse_resolution(text["resolution"]),
+        metering_point_id=lines.spread(ids.dictionary_encode()),
+        product=lines.spread(text["product"].dictionary_encode()),
+        start=lines.spread_times(parse_instant(text["start"]), places["start"]),
+        resolution_s=lines.spread(parse_resolution(text["resolution"])),
         registered_at=pa.array(np.full(len(lines.row), registered_at)).cast(pa.timestamp("us", "UTC")),
-        energy=parse_energy(text["energy"], text["unit"], _DECIMAL_SIGN),
-        status=translate_words(text["status"], QUALITIES),
+        energy=lines.spread_energy(energy, text["unit"]),
+        status=lines.spread(translate_words(text["status"], QUALITIES)),
         row=lines.row,
     )
-    return lines.deliver(columns, {**text, "registered_at": columns.registered_at}, lines.faults)
+
+    def show(taken: pa.Array) -> dict[str, pa.Array]:
+        fields = lines.show(taken)
+        shown = {field: fields[place] for field, place in places.items()}
+        return {**shown, "registered_at": columns.registered_at.take(taken)}
+
+    return lines.deliver(columns, show, lines.faults)
 
 
 def _find_header(head: bytes) -> Header | None:
@@ -127,7 +133,7 @@ def _find_own_point(path: str, header: Header, options: ReadOptions) -> str:
     Raises:
         BadFileError: an export without ids, and no option.
     """
-    column = [_FIELDS.get(name.lower()) for name in header.names].index("metering_point_id")
+    column = _place_fields(header)["metering_point_id"]
     for line in read_head(path)[header.length :].splitlines():
         fields = line.decode(header.encoding, "replace").split(_DELIMITER)
         if len(fields) == len(header.names) and any(fields):

@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.sources.base import Delivery
-from pipeline.sources.datahub_runs import Run
+from pipeline.sources.datahub_runs import PLACES, Run
 from pipeline.sources.datahub_words import name_units
 from pipeline.sources.deliver import Columns, deliver_shown, translate_words
-from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, scale_energy
+from pipeline.sources.fields import parse_energy, parse_instant, parse_resolution, scale_decimals
 from schemas.status import Status
 
 #: Observations that follow each other: one by one, as number, quantity, quality and what is said of a missing value, or
@@ -117,7 +117,7 @@ def _decode_runs(runs: Sequence[Run], units: pa.DictionaryArray) -> tuple[pa.Arr
     quantity, quality, missing = (pa.array(column, pa.string()) for column in zip(*runs[0].kinds, strict=True))
     status = translate_words(_find_words(quantity, quality, missing), _WORDS)
     lacking = quantity.is_null().to_numpy(zero_copy_only=False)[kind]
-    energy = scale_energy(pa.array(amounts, mask=lacking), units)
+    energy = scale_decimals(pa.array(amounts, mask=lacking), np.full(len(amounts), PLACES), units)
     return pa.array(number), energy, status.take(pa.array(kind))
 
 

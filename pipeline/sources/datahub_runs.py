@@ -19,7 +19,7 @@ from pipeline.sources.text_rows import WORD, Ints, cut_rows, differ, find_all, r
 Kind = tuple[str | None, str | None, str | None]
 
 #: Decimal places of a quantity here.
-_PLACES = 6
+PLACES = 6
 #: Layouts that are kept: every count of digits of number and quantity, times the qualities of a message.
 _MOST_LAYOUTS = 200
 #: White space before an observation, which is a part of it.
@@ -171,9 +171,9 @@ def _match(layout: _Layout, data: bytes, places: Ints, left: Ints, found: Ints) 
     for stop, count in layout.digits:
         values, good = read_digits(rows, stop, count)
         fits &= good
-        numbers.append(values * 10 ** (_PLACES - count) if len(numbers) == 2 else values)
+        numbers.append(values * 10 ** (PLACES - count) if len(numbers) == 2 else values)
     number, whole, decimals = numbers
-    quantity = whole * 10**_PLACES + decimals
+    quantity = whole * 10**PLACES + decimals
     for column, values in zip(found, (starts, starts + layout.length, number, quantity), strict=False):
         column[left[fits]] = values[fits]
     found[4, left[fits]] = layout.kind

@@ -1,26 +1,22 @@
-"""Lines of delimited text files: header, splits at line ends, and fields as columns of strings."""
+"""Delimited text files: header, splits at line ends, and fields as columns of strings."""
 
 import mmap
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError
-from pipeline.sources.base import Delivery, Split
-from pipeline.sources.deliver import Columns, Mask, deliver_readings, reject_rows
-from schemas.reasons import Reason
+from pipeline.sources.base import Split
 
 #: Bytes that one worker reads.
 SPLIT_BYTES = 64 << 20
-#: Bytes that are decoded at a time: memory that is new for each value costs as much as decoding it.
-PART_BYTES = 8 << 20
 HEAD_BYTES = 64 << 10
 #: Bytes that can be read at once: offsets in columns have 32 bits.
 MOST_BYTES = 1 << 30
@@ -28,7 +24,6 @@ MOST_BYTES = 1 << 30
 _COUNTED = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 _MARKED = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
-_REPLACED = "\ufffd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +41,6 @@ class Header:
     length: int
     delimiter: str
     encoding: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """The lines of a split.
-
-    Attributes:
-        fields: one column of strings for each column of the header.
-        row: int64, line number of each, the header being line 1.
-        faults: lines with bytes that are not of the encoding, as unreadable.
-        broken: int64, numbers of the lines with another number of fields than the header, or with broken quotes.
-    """
-
-    fields: Sequence[pa.Array]
-    row: NDArray[np.int64]
-    faults: dict[Reason, Mask]
-    broken: NDArray[np.int64]
-
-    def deliver(self, columns: Columns, delivered: dict[str, pa.Array], faults: dict[Reason, Mask]) -> Delivery:
-        """Deliver the decoded columns of these lines, with the lines that have none."""
-        delivery = deliver_readings(columns, delivered, faults)
-        if self.broken.size == 0:
-            return delivery
-        return Delivery(delivery.series, pa.concat_batches([reject_rows(self.broken), delivery.rejected]))
 
 
 def read_head(path: str) -> bytes:
@@ -97,85 +68,42 @@ def split_lines(path: str, name: str, digest: str, header: Header, split_bytes: 
     Raises:
         BadFileError: a part, or a line, that is too large to be read at once.
     """
-    splits = []
+    splits, first_row = [], 2
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for start, stop, first_row in _cut(data, (header.length, len(data)), 2, split_bytes):
+        for start, stop in cut_text(data, header.length, len(data), split_bytes):
             if stop - start > MOST_BYTES:
                 problem = f"more than {MOST_BYTES >> 30} GiB of it would have to be read at once"
                 raise BadFileError(problem, where=path, remedy="cut it at a line, into several files")
             splits.append(Split(path, name, digest, start, stop, first_row))
+            if stop < len(data):
+                first_row += _count_ends(data, start, stop)
     return splits
 
 
-def cut_split(split: Split) -> Sequence[Split]:
-    """Cut a split at line ends into the parts that are decoded one after the other, each in the memory of the last."""
-    with Path(split.path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return [
-            replace(split, start=start, stop=stop, first_row=first_row)
-            for start, stop, first_row in _cut(data, (split.start, split.stop), split.first_row, PART_BYTES)
-        ]
-
-
-def _cut(data: mmap.mmap, span: tuple[int, int], first_row: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
-    """Cut a span at line ends: where each part starts and stops, and the number of its first line."""
-    start, end = span
+def cut_text(data: mmap.mmap, start: int, end: int, part_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut a span at line ends, in parts of at least ``part_bytes``: where each starts and stops."""
     while start < end:
         stop = data.find(b"\n", min(start + part_bytes, end) - 1, end) + 1 or end
-        yield start, stop, first_row
-        first_row += _count_ends(data, start, stop)
+        yield start, stop
         start = stop
 
 
-def _count_ends(data: bytes | mmap.mmap, start: int, stop: int) -> int:
+def _count_ends(data: mmap.mmap, start: int, stop: int) -> int:
     """Count line ends in a span, in whole columns: ``count`` begins anew behind each."""
     parts = (data[at : min(at + _COUNTED, stop)] for at in range(start, stop, _COUNTED))
     return sum(int(np.count_nonzero(np.frombuffer(part, np.uint8) == ord("\n"))) for part in parts)
 
 
-def read_lines(split: Split, header: Header, *, must_end: bool) -> Lines:
-    """Read the lines of a split as columns of strings.
-
-    Empty lines, and lines of empty fields only, hold no reading and are passed over. A quoted field can't span lines.
-
-    Args:
-        split: what to read.
-        header: of its file.
-        must_end: a last line without a line end is broken. Where a file was cut, so is the last field, and if that is a
-            number or an id, nothing else tells.
-
-    Raises:
-        BadFileError: the text does not fall into lines as it must.
-    """
-    with Path(split.path).open("rb") as file:
-        file.seek(split.start)
-        content, clean = as_utf8(file.read(split.stop - split.start), header.encoding)
+def read_text(file: BinaryIO, start: int, stop: int, encoding: str) -> tuple[bytes, bool]:
+    """Read a span as UTF-8 whose lines end in a line feed alone, and tell whether all of it was of its encoding."""
+    file.seek(start)
+    content, clean = as_utf8(file.read(stop - start), encoding)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b" ")
-    if _BOM in content:
+    if _BOM[0] in content and _BOM in content:  # a byte alone is found many times as fast
         # Where files were joined. The parser takes it off the first line of a part by itself, whichever that is.
         content = _MARKED.sub(b"", content)
-    content, broken = _blank_broken_quotes(content, header.delimiter)
-    if must_end and not content.endswith(b"\n"):
-        end = content.rfind(b"\n") + 1
-        if content[end:].strip():
-            broken = np.append(broken, content.count(b"\n"))
-        content = content[:end]
-    count = _count_ends(content, 0, len(content)) + (not content.endswith(b"\n"))
-    fields, misfits = _parse(content, header)
-    good = np.ones(count, dtype=bool)
-    good[misfits] = False
-    if len(fields[0]) != good.sum():
-        raise BadFileError("its text does not fall into lines", where=split.path, remedy="deliver one reading a line")
-    row = split.first_row + np.flatnonzero(good)
-    filled = np.zeros(len(row), dtype=bool)
-    for field in fields:
-        filled |= pc.greater(pc.binary_length(field), 0).to_numpy(zero_copy_only=False)
-        if filled.all():  # mostly so with the first
-            break
-    if not filled.all():
-        fields, row = [field.filter(pa.array(filled)) for field in fields], row[filled]
-    faults = {} if clean else {Reason.UNREADABLE_ROW: _find_replaced(fields)}
-    return Lines(fields, row, faults, split.first_row + np.sort(np.concatenate((misfits, broken))))
+    return content, clean
 
 
 def as_utf8(content: bytes, encoding: str) -> tuple[bytes, bool]:
@@ -188,7 +116,7 @@ def as_utf8(content: bytes, encoding: str) -> tuple[bytes, bool]:
         return content.decode(encoding, "replace").encode(), False
 
 
-def _blank_broken_quotes(content: bytes, delimiter: str) -> tuple[bytes, NDArray[np.int64]]:
+def blank_broken_quotes(content: bytes, delimiter: str) -> tuple[bytes, NDArray[np.int64]]:
     """Empty the lines whose quotes are not closed or stand inside a field: a parser would swallow lines after them.
 
     Returns:
@@ -212,7 +140,7 @@ def _blank_broken_quotes(content: bytes, delimiter: str) -> tuple[bytes, NDArray
     return b"".join([*pieces, content[end:]]), np.array(lines, dtype=np.int64)
 
 
-def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.int64]]:
+def parse_fields(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.int64]]:
     """Parse lines to columns of strings; lines with another number of fields come back as numbers, from 0."""
     misfits: list[int] = []
 
@@ -221,7 +149,7 @@ def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.i
         return "skip"
 
     names = [str(index) for index in range(len(header.names))]
-    if not content or content.isspace():
+    if not content.strip(b"\n"):
         # The parser takes nothing but line ends for an empty file.
         return [pa.array([""] * (content.count(b"\n") or 1))] * len(names), np.zeros(0, dtype=np.int64)
     table = pv.read_csv(
@@ -234,10 +162,3 @@ def _parse(content: bytes, header: Header) -> tuple[list[pa.Array], NDArray[np.i
         ),
     )
     return [column.combine_chunks() for column in table.columns], np.array(misfits, dtype=np.int64)
-
-
-def _find_replaced(fields: Sequence[pa.Array]) -> Mask:
-    replaced: Mask = np.zeros(len(fields[0]), dtype=bool)
-    for field in fields:
-        replaced |= pc.match_substring(field, _REPLACED).to_numpy(zero_copy_only=False)
-    return replaced

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.errors import BadFileError, MeterveilError
 from pipeline.sources.base import ReadOptions
@@ -18,6 +19,7 @@ from schemas.series import DAY_S, MAX_ENERGY, MWH_PER_KWH
 UNITS = {"Wh": -3, "WH": -3, "wh": -3, "kWh": 0, "KWh": 0, "KWH": 0, "kwh": 0, "MWh": 3, "MWH": 3, "GWh": 6, "GWH": 6}
 #: Decimal places of 1e-6 kWh.
 _PLACES = 6
+_POWERS = 10 ** np.arange(19)
 #: Decimal text that fits decimal128(38, 20): any sane value, and the noise of printed floats.
 _PLAIN = r"^[+-]?([0-9]{1,18}(\.[0-9]{0,20})?|\.[0-9]{1,20})$"
 #: Any number in decimal or exponent form that ``_EXACT`` holds.
@@ -52,9 +54,18 @@ def parse_energy(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array
     return _by_unit(text, units, _parse_kwh)
 
 
-def scale_energy(millionths: pa.Array, units: pa.Array) -> pa.Array:
-    """Bring millionths of a unit, int64, ``MAX_ENERGY`` of them at most, to milliwatt-hours, like ``parse_energy``."""
-    return _by_unit(millionths, units, _scale)
+def scale_decimals(digits: pa.Array, decimals: NDArray[np.int64], units: pa.Array) -> pa.Array:
+    """Bring decimals that are not negative to milliwatt-hours, like ``parse_energy``.
+
+    Args:
+        digits: int64, those of each without the decimal sign, below 10 ** 18.
+        decimals: int64, how many of them stand behind the sign, 20 at most.
+        units: strings, plain or dictionary-encoded, the unit of each; of ``UNITS``. Null is none of them.
+
+    Returns:
+        int64; null where the digits are, for an unknown unit, or a value beyond the bounds of a reading.
+    """
+    return _by_unit(pa.StructArray.from_arrays([digits, pa.array(decimals)], ["digits", "decimals"]), units, _scale)
 
 
 def round_decimals(amounts: pa.Array, power: int = 0) -> pa.Array:
@@ -167,15 +178,20 @@ def _by_unit(column: pa.Array, units: pa.Array, convert: Callable[[pa.Array, int
     return energy
 
 
-def _scale(millionths: pa.Array, power: int) -> pa.Array:
-    if power == 0:
-        return millionths
-    if power > 0:
-        inside = pc.less_equal(pc.abs(millionths), MAX_ENERGY // 10**power)
-        return pc.multiply(pc.if_else(inside, millionths, None), 10**power)
-    # Exactly half to even: quotients of integers of 47 bits are no nearer to a half than they are, or on it.
-    rounded = np.rint(millionths.fill_null(0).to_numpy() / 10**-power).astype(np.int64)
-    return pc.if_else(millionths.is_valid(), pa.array(rounded), None)
+def _scale(numbers: pa.StructArray, power: int) -> pa.Array:
+    digits, decimals = (numbers.field(name) for name in ("digits", "decimals"))
+    amounts, shift = digits.fill_null(0).to_numpy(), _PLACES + power - decimals.to_numpy()
+    factor = _POWERS[np.maximum(shift, 0)]
+    outside = amounts > MAX_ENERGY // factor
+    amounts = amounts * factor
+    finer = np.flatnonzero(shift < 0)
+    if finer.size:
+        divisor = _POWERS[-shift[finer]]
+        whole, rest = np.divmod(amounts[finer], divisor)
+        # Half to even: what is left over is compared with its half, in integers.
+        amounts[finer] = whole + (2 * rest + (whole & 1) > divisor)
+        outside[finer] = amounts[finer] > MAX_ENERGY
+    return pc.if_else(digits.is_valid(), pa.array(amounts, mask=outside), None)
 
 
 def _parse_kwh(text: pa.Array, power: int) -> pa.Array:

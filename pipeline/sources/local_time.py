@@ -39,17 +39,20 @@ def resolve_local(local: pa.Array, zone: ZoneInfo, groups: NDArray[np.int64]) ->
         zone: their time zone.
         groups: int64, of each time: what it must be in order within (point, product, resolution, registration).
     """
+    encoded = local.dictionary_encode()  # the same times come for every point
+    distinct = encoded.dictionary
     early, late = (
-        pc.assume_timezone(local, zone.key, ambiguous=side, nonexistent=side).cast(_UTC)
+        pc.assume_timezone(distinct, zone.key, ambiguous=side, nonexistent=side).cast(_UTC)
         for side in ("earliest", "latest")
     )
-    differs = pc.fill_null(pc.not_equal(early, late), False).to_numpy(zero_copy_only=False)
+    doubtful = pc.not_equal(early, late)
     nothing: Mask = np.zeros(len(local), dtype=bool)
-    if not differs.any():
-        return Resolved(early, nothing, nothing)
+    if not pc.any(doubtful).as_py():
+        return Resolved(early.take(encoded.indices), nothing, nothing)
     # A time that exists comes back as itself; one that is skipped does not.
-    again = pc.local_timestamp(early.cast(pa.timestamp("us", zone.key)))
-    impossible: Mask = differs & pc.fill_null(pc.not_equal(again, local), False).to_numpy(zero_copy_only=False)
+    skipped = pc.and_(doubtful, pc.not_equal(pc.local_timestamp(early.cast(pa.timestamp("us", zone.key))), distinct))
+    early, late, doubtful, skipped = (column.take(encoded.indices) for column in (early, late, doubtful, skipped))
+    differs, impossible = (_as_mask(column) for column in (doubtful, skipped))
     twice = np.flatnonzero(differs & ~impossible)
     if twice.size == 0:
         return Resolved(early, nothing, impossible)
@@ -80,3 +83,8 @@ def _tell_passes(times: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[M
     passes, known = np.zeros(len(order), dtype=bool), np.zeros(len(order), dtype=bool)
     passes[order], known[order] = second, np.repeat(known_runs, counts)
     return passes & known, known
+
+
+def _as_mask(column: pa.Array) -> Mask:
+    mask: Mask = column.fill_null(False).to_numpy(zero_copy_only=False)
+    return mask

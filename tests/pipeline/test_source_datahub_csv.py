@@ -116,7 +116,7 @@ def test_every_fault_ends_in_quarantine_with_its_line(tmp_path, monkeypatch):
     parts = read_in_parts(path, OPTIONS, split_bytes=100)
     assert whole[0] == parts[0]
     assert sorted(whole[1], key=lambda row: row["row"]) == sorted(parts[1], key=lambda row: row["row"])
-    monkeypatch.setattr("pipeline.sources.delimited.PART_BYTES", 100)
+    monkeypatch.setattr("pipeline.sources.delimited_lines.PART_BYTES", 100)
     parts = read_file(path, OPTIONS)
     assert whole[0] == parts[0]
     assert sorted(whole[1], key=lambda row: row["row"]) == sorted(parts[1], key=lambda row: row["row"])
