@@ -1,5 +1,6 @@
 """Target groups by the load of months: against plain Python from the readings, through moves, objections, corrections."""
 
+import json
 import random
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from privacy_support import run
 from register_feeds import write_register
 from whole_job import ingest, make_keys, paths_of, rows_of
 
@@ -32,6 +34,7 @@ END = (datetime.now(HELSINKI).date() - timedelta(days=13)).replace(day=1)
 NEWEST = (END - timedelta(days=1)).replace(day=1)
 FIRST = (NEWEST - timedelta(days=1)).replace(day=1)
 POINTS = [f"64300696602{number:07d}" for number in range(40)]
+POSTAL_CODES = ("00100", "00200")
 GROUPS = {
     "sunny": [("solar_sign", "is", "production")],
     "steady": [("load_factor", "at_least", 0.4), ("base_kw", "at_least", 1)],
@@ -51,6 +54,7 @@ class World:
             draw = random.Random(number)
             self.sites.append({
                 "metering_point_id": point, "site_id": f"S-{number - produces}", "heating": draw.choice(["electric", "wood"]),
+                "municipality": "Helsinki", "postal_code": POSTAL_CODES[number >= 20],
                 "direction": "production" if produces else "consumption",
             })  # fmt: skip
             night, weekend, spike = (
@@ -281,6 +285,25 @@ def test_who_moved_in_has_nothing_of_who_lived_there_before(published):
     assert groups["N-24"] is None
     assert groups["N-22"] is None  # moved in too late to know
     assert groups["N-20"] == published.world.groups()["N-20"] is not None
+
+
+def test_shares_by_area_are_those_of_these_groups(published):
+    done = run("policy", "groups", "--lake", published.lake, "--minimum", "2", "--json")
+    assert done.code == 0
+    places = {one["metering_point_id"]: one["postal_code"] for one in published.world.sites}
+    area = {one["customer_id"]: places[one["metering_point_id"]] for one in published.world.contracts}
+    groups = published.world.groups()
+    shown = set()
+    for row in json.loads(done.out):
+        people = [name for name in groups if row["postal_code"] in {None, area[name]}]
+        members = [name for name in people if groups[name] == row["target_group"]]
+        if row["suppressed"] is None:
+            assert (row["people"], row["members"]) == (len(people), len(members))
+            shown.add((row["level"], row["target_group"]))
+        else:
+            assert row["members"] is None
+    assert {group for level, group in shown if level == "postal_code"} >= {"nightly", "steady"}
+    assert {group for level, group in shown if level == "all"} == set(GROUPS)
 
 
 def test_marketing_gets_the_group_and_the_rule_and_nothing_of_the_curve(published):
