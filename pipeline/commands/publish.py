@@ -42,6 +42,7 @@ def describe(commands: Any) -> None:
 def _publish(arguments: argparse.Namespace) -> None:
     with quick_imports():
         from pipeline.begin import RunRequest
+        from pipeline.keys import open_keyset
         from pipeline.publish import PublishRequest, run_publish
         from pipeline.publish_report import report_published
         from pipeline.summary import show_progress
@@ -50,7 +51,7 @@ def _publish(arguments: argparse.Namespace) -> None:
     request = PublishRequest(arguments.lake, given, arguments.until, arguments.since, again=arguments.again)
     with show_progress("publishing"):
         record = run_publish(request)
-    report = report_published(arguments.lake, record)
+    report = report_published(arguments.lake, record, open_keyset(arguments.keyset, arguments.kek))
     if arguments.json:
         print(json.dumps(report, indent=2))
         return
@@ -58,6 +59,9 @@ def _publish(arguments: argparse.Namespace) -> None:
     if record is None:
         console.print("nothing is due")
         return
-    for table in ("areas", "months"):
+    for table in ("areas", "months", "risk"):
         if report[table]:
             print_rows(report[table], as_json=False)
+    if report["risk"]:
+        for measure, formula in report["formulas"].items():
+            console.print(f"{measure}: {formula}", highlight=False)

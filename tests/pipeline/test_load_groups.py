@@ -1,6 +1,7 @@
 """Target groups by the load of months: against plain Python from the readings, through moves, objections, corrections."""
 
 import json
+import math
 import random
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -234,6 +235,7 @@ def make(folder):
         for name, spec in document["datasets"].items()
         if name not in left and (name == "analytics.partner_green" or not name.startswith("analytics."))
     }
+    document["datasets"]["analytics.partner_green"]["epoch"] = "month"
     document["domains"] = {"partner-green": document["domains"]["partner-green"]}
     policy = folder / "policy.yaml"
     policy.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -304,6 +306,39 @@ def test_shares_by_area_are_those_of_these_groups(published):
             assert row["members"] is None
     assert {group for level, group in shown if level == "postal_code"} >= {"nightly", "steady"}
     assert {group for level, group in shown if level == "all"} == set(GROUPS)
+
+
+def test_the_risk_report_measures_what_an_attacker_could(published):
+    keys = published.keys
+    arguments = ["publish", "--lake", published.lake, "--keyset", keys["keyset"], "--kek", keys["kek"], "--again"]
+    done = run(*arguments, "--json")
+    report = json.loads(done.out)
+    using = {one["metering_point_id"] for one in published.world.sites if one["direction"] == "consumption"}
+    points = {one["contract_id"]: one["metering_point_id"] for one in published.world.contracts}
+    curves = []
+    for first in (FIRST, NEWEST):
+        curve = defaultdict(int)
+        for contract, told in published.world.indicators(first).items():
+            if points[contract] in using:
+                curve[points[contract]] += round(told["energy"])
+        curves.append(curve)
+    shares = {(row["measure"], row["known"]): row for row in report["risk"]}
+    counts = list(curves[1].values())
+    unique = sum(counts.count(one) == 1 for one in counts) / len(counts)
+    assert shares["unicity", 1]["share"] == pytest.approx(unique, abs=1e-4)
+    assert (shares["unicity", 1]["looked_at"], shares["unicity", 1]["among"]) == (len(using), len(using))
+    assert [shares["unicity", known]["share"] for known in (2, 3, 4)] == [None] * 3  # an epoch has one month
+    linked = 0
+    for point, energy in curves[0].items():
+        distance = {of: abs(math.asinh(energy) - math.asinh(other)) for of, other in curves[1].items()}
+        nearest = [of for of, far in distance.items() if far == min(distance.values())]
+        linked += (point in nearest) / len(nearest)
+    assert shares["linkage", 1]["share"] == pytest.approx(linked / len(using), abs=1e-4)
+    assert shares["linkage", 1]["epoch"] == f"{FIRST:%Y-%m} to {NEWEST:%Y-%m}"
+    assert 0 < linked < len(using)
+    assert {"unicity", "linkage"} == report["formulas"].keys()
+    told = run(*arguments).out.decode()
+    assert all(formula in told for formula in report["formulas"].values())
 
 
 def test_marketing_gets_the_group_and_the_rule_and_nothing_of_the_curve(published):
