@@ -20,7 +20,7 @@ from pipeline.sources.delimited import Header, blank_broken_quotes, cut_text, pa
 from pipeline.sources.deliver import Columns, Mask, Show, deliver_shown, reject_rows
 from pipeline.sources.fields import scale_decimals
 from pipeline.sources.plain_lines import Form, Plain, find_plain
-from pipeline.sources.text_rows import Ints, find_byte
+from pipeline.sources.text_rows import Ints, as_slice, find_byte
 from schemas.reasons import Reason
 from transforms.calendar import US_PER_S
 
@@ -210,14 +210,15 @@ def _spread(plain: Plain, telling: Ints, times: Sequence[int]) -> tuple[Ints, Ow
     held = plain.found.copy()
     held[telling] = True
     lines = np.flatnonzero(held)
-    teller = plain.teller[lines]
+    at = as_slice(lines)
+    teller = plain.teller[at]
     place = np.full(len(held), -1)
     place[telling] = np.arange(len(telling))
     later = {
-        column: pa.array((minutes[lines] - minutes[teller]) * _US_PER_MINUTE)
+        column: pa.array((minutes[at] - minutes[teller]) * _US_PER_MINUTE)
         for column, minutes in zip(times, plain.minutes, strict=True)
     }
-    own = Own(pa.array(place[teller]), later, plain.found[lines], plain.digits[lines], plain.decimals[lines])
+    own = Own(pa.array(place[teller]), later, plain.found[at], plain.digits[at], plain.decimals[at])
     return lines, own
 
 

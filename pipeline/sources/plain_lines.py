@@ -17,6 +17,7 @@ from pipeline.sources.text_rows import (
     Bytes,
     Ints,
     Mask,
+    as_slice,
     cut_rows,
     find_repeats,
     read_clock,
@@ -183,7 +184,7 @@ def _match(layout: _Layout, form: Form, data: bytes, spans: tuple[Ints, Ints], l
     lines = _select(layout, form, data, spans, left)
     if len(lines) == 0:
         return
-    begins, stops = spans[0][lines], spans[1][lines]
+    begins, stops = (of[as_slice(lines)] for of in spans)
     ends = stops - layout.behind
     digits, decimals, good = read_decimals(data, ends, ends - begins - layout.before, form.sign)
     rows = [cut_rows(data, stops - side.width if last else begins, side.width) for last, side in layout.sides]
@@ -207,16 +208,17 @@ def _match(layout: _Layout, form: Form, data: bytes, spans: tuple[Ints, Ints], l
     if not sound.all():
         kept = sound[teller]
         lines, told, minutes, digits, decimals = lines[kept], told[kept], minutes[:, kept], digits[kept], decimals[kept]
-    plain.found[lines] = True
-    plain.teller[lines] = told
-    plain.minutes[:, lines] = minutes
-    plain.digits[lines] = digits
-    plain.decimals[lines] = decimals
+    places = as_slice(lines)
+    plain.found[places] = True
+    plain.teller[places] = told
+    plain.minutes[:, places] = minutes
+    plain.digits[places] = digits
+    plain.decimals[places] = decimals
 
 
 def _select(layout: _Layout, form: Form, data: bytes, spans: tuple[Ints, Ints], left: Ints) -> Ints:
     """Select the lines that can be of a layout, by the length and the borders of their number."""
-    begins, stops = spans[0][left], spans[1][left]
+    begins, stops = (of[as_slice(left)] for of in spans)
     ends = stops - layout.behind
     lengths = ends - begins - layout.before
     likely = (lengths > 0) & (lengths <= LONGEST) & (ends >= _REACH)

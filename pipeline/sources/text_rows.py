@@ -48,6 +48,13 @@ def find_byte(data: bytes, byte: int) -> Ints:
     return np.concatenate([np.zeros(0, np.int64), *found])
 
 
+def as_slice(indices: Ints) -> Ints | slice:
+    """Give ascending indices that follow each other as a slice, which takes what they do without a look at each."""
+    if len(indices) and indices[-1] - indices[0] == len(indices) - 1:
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+    return indices
+
+
 def cut_rows(data: bytes, starts: Ints, width: int) -> Bytes:
     """Cut stretches of one width out of a text, which has all of them, as the rows of an array [starts × width]."""
     everywhere = np.ndarray((len(data) - width + 1,), f"V{width}", data, strides=(1,))
@@ -99,7 +106,7 @@ def read_decimals(data: bytes, stops: Ints, lengths: Ints, sign: bytes) -> tuple
     signs, decimals = np.zeros((2, len(stops)), np.int64)
     great = np.zeros(len(stops), bool)
     for place in range(count):
-        kept = _LAST[np.clip(lengths - place * WORD, 0, WORD)]
+        kept = _LAST.take(lengths - place * WORD, mode="clip")
         digits = (rows[:, count - 1 - place] ^ _repeat(ord("0"))) & kept
         other = digits ^ _repeat(sign[0] ^ ord("0"))
         # The highest bit of each byte that is the sign.

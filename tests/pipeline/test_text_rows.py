@@ -9,6 +9,7 @@ from pipeline.sources import text_rows
 from pipeline.sources.text_rows import (
     LONGEST,
     WORD,
+    as_slice,
     cut_rows,
     differ,
     find_all,
@@ -36,6 +37,13 @@ def test_every_place_of_a_mark_is_found(text, mark, looked_at):
     finally:
         text_rows._LOOKED_AT = before
     assert found.tolist() == [match.start() for match in re.finditer(f"(?={mark})", text)]
+
+
+@given(st.lists(st.integers(0, 20), unique=True).map(sorted))
+def test_indices_that_follow_each_other_are_a_slice(indices):
+    found = as_slice(np.array(indices, np.int64))
+    assert np.arange(21)[found].tolist() == indices
+    assert isinstance(found, slice) == (indices != [] and indices == list(range(indices[0], indices[-1] + 1)))
 
 
 def test_rows_are_what_stands_there():
