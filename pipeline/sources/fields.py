@@ -20,6 +20,8 @@ UNITS = {"Wh": -3, "WH": -3, "wh": -3, "kWh": 0, "KWh": 0, "KWH": 0, "kwh": 0, "
 #: Decimal places of 1e-6 kWh.
 _PLACES = 6
 _POWERS = 10 ** np.arange(19)
+#: What can be multiplied by each of these.
+_BOUNDS = MAX_ENERGY // _POWERS
 #: Decimal text that fits decimal128(38, 20): any sane value, and the noise of printed floats.
 _PLAIN = r"^[+-]?([0-9]{1,18}(\.[0-9]{0,20})?|\.[0-9]{1,20})$"
 #: Any number in decimal or exponent form that ``_EXACT`` holds.
@@ -181,16 +183,17 @@ def _by_unit(column: pa.Array, units: pa.Array, convert: Callable[[pa.Array, int
 def _scale(numbers: pa.StructArray, power: int) -> pa.Array:
     digits, decimals = (numbers.field(name) for name in ("digits", "decimals"))
     amounts, shift = digits.fill_null(0).to_numpy(), _PLACES + power - decimals.to_numpy()
-    factor = _POWERS[np.maximum(shift, 0)]
-    outside = amounts > MAX_ENERGY // factor
-    amounts = amounts * factor
-    finer = np.flatnonzero(shift < 0)
-    if finer.size:
-        divisor = _POWERS[-shift[finer]]
-        whole, rest = np.divmod(amounts[finer], divisor)
+    if not shift.any() and amounts.max(initial=0) <= MAX_ENERGY:  # as most feeds write them
+        return digits
+    factor = np.maximum(shift, 0)
+    outside = amounts > _BOUNDS[factor]
+    amounts = amounts * _POWERS[factor]
+    if (shift < 0).any():
+        divisor = _POWERS[np.maximum(-shift, 0)]
+        whole, rest = np.divmod(amounts, divisor)
         # Half to even: what is left over is compared with its half, in integers.
-        amounts[finer] = whole + (2 * rest + (whole & 1) > divisor)
-        outside[finer] = amounts[finer] > MAX_ENERGY
+        amounts = whole + (2 * rest + (whole & 1) > divisor)
+        outside = np.where(shift < 0, amounts > MAX_ENERGY, outside)
     return pc.if_else(digits.is_valid(), pa.array(amounts, mask=outside), None)
 
 
