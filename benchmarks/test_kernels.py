@@ -84,9 +84,10 @@ def cell(folder: Path) -> Cell:
     series = [gather_series(paths) for paths in (first, [again, corrected])]
     frames = [frame for batch in series for _, frame in split_by_cell(batch, locate(batch, CALENDAR), 1)]
     grids, _ = fold(frames[:1], [], LOCAL_DATE, CALENDAR)
-    reference = tuple(
+    sites, contracts = (
         pq.read_table(folder / "workload" / "reference" / f"{name}.parquet") for name in ("sites", "contracts")
     )
+    reference = (sites.append_column("withheld", pa.array(np.zeros(len(sites), bool))), contracts)
     occupancy = join_occupancy(grids.ids, LOCAL_DATE, *reference)
     points = Points(grids.ids, np.arange(len(grids.ids)), occupancy)
     return Cell(series, frames, grids, points, reference)

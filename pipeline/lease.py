@@ -158,6 +158,8 @@ def clean_up_dead(lake: Lake) -> None:
     # Looked up once: whoever has come since waits for the lock that the caller has, and is no dead one.
     if dead := sorted(leases.keys() - {*live, interrupted_run(lake)}):
         clean_up(lake, dead)
+        # A commit that they began and the caller finished may have forgotten states, whose files nobody has deleted.
+        delete_strays(lake, lake.table_names())
     if len(live) <= 1:  # the caller: nobody else builds a snapshot
         for folder in reference_folder(lake).glob(".building-*"):
             _delete_folder(folder)
@@ -179,6 +181,14 @@ def clean_up(lake: Lake, run_ids: Collection[str]) -> None:
     for run_id in run_ids:
         _delete_folder(staging_folder(lake, run_id))
         _path(lake, run_id).unlink(missing_ok=True)
+
+
+def delete_strays(lake: Lake, names: Iterable[str]) -> None:
+    """Delete the files of tables that none of their snapshots needs; to be called by the sole committer."""
+    busy = list_busy(lake)
+    for name in names:
+        state = lake.state(name)
+        _delete(find_strays(lake, state, {one["snapshot-id"] for one in state.snapshots}, busy))
 
 
 def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Container[str]) -> list[Path | ObjectPath]:

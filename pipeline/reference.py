@@ -2,7 +2,7 @@
 
 A snapshot is a folder ``<root>/<version>`` that never changes, with an Arrow IPC file per bucket and kind:
 
-* ``points``: rows of ``SITES_SCHEMA``, bucket and order by metering point;
+* ``points``: rows of ``POINTS_SCHEMA``, bucket and order by metering point;
 * ``occupancies``: rows of ``CONTRACTS_SCHEMA``, bucket by metering point, ordered by metering point and first day;
 * ``customers``: rows of the ``customers`` view, bucket and order by customer, attributes resolved over all sources;
 
@@ -27,6 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -35,16 +36,16 @@ from pipeline.feeds import find_feeds, read_feed, refuse
 from pipeline.registers import Registers, ResolveRules, count_conflicts
 from pipeline.spill import Spill, create_private, map_ahead
 from pipeline.stores import ObjectPath, upload
-from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, POINTS_SCHEMA, SITES_SCHEMA
 from schemas.registers import PROVENANCE_SCHEMA, REGISTERS
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA, PLACED_SCHEMA, join_customers, place_contracts
 
 #: Raised with every change of what a snapshot holds, so that it gets another version and is built again.
-_FORMAT = 3
+_FORMAT = 4
 _MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _KINDS = {
-    "points": SITES_SCHEMA,
+    "points": POINTS_SCHEMA,
     "occupancies": CONTRACTS_SCHEMA,
     "customers": CUSTOMERS_VIEW_SCHEMA,
     "provenance": PROVENANCE_SCHEMA,
@@ -69,8 +70,13 @@ class Snapshot:
     folder: Path | ObjectPath | None
 
     def points(self, bucket: int) -> pa.Table:
-        """Open a bucket's metering points, sorted by ``metering_point_id``; rows of ``SITES_SCHEMA``."""
-        return self._open_slice("points", bucket)
+        """Open a bucket's metering points, sorted by ``metering_point_id``; rows of ``POINTS_SCHEMA``."""
+        rows = self._open_slice("points", bucket)
+        if "withheld" in rows.column_names:
+            return rows
+        # Of a version of the program that withheld nothing: the next reference finds who has to be.
+        nobody = pa.array(np.zeros(len(rows), bool))
+        return rows.append_column(POINTS_SCHEMA.field("withheld"), nobody)
 
     def occupancies(self, bucket: int) -> pa.Table:
         """Open a bucket's contracts, sorted by metering point and first day; rows of ``CONTRACTS_SCHEMA``."""
@@ -192,6 +198,7 @@ def _write_slices(
     )
     counts: Counter[str] = Counter()
     conflicts: Counter[str] = Counter()
+    withheld: list[pa.Array] = []
 
     def scatter_feed(spill: Spill) -> dict[str, int]:
         name = spill.folder.name
@@ -216,26 +223,38 @@ def _write_slices(
         for of_bucket in map_ahead(pool, write_customers, bucket_count):
             counts.update(of_bucket.counts)
             conflicts.update(of_bucket.conflicts)
+            withheld.append(of_bucket.withheld)
             for name, rows in of_bucket.nobody.items():
                 registers.counts[name].update({"matched": -rows, "nobody": rows})
+        places = pa.concat_arrays(withheld).unique()
+        list(pool.map(lambda bucket: _withhold(bucket, places, slices), range(bucket_count)))
     _refuse_repeated(counts, feeds)
     return dict(counts), dict(conflicts)
 
 
 @dataclass(frozen=True, slots=True)
 class _CustomerCounts:
-    """Counts of a bucket of customers: of rows, of conflicts, and of registers' rows that name nobody there is."""
+    """What became of a bucket of customers.
+
+    Attributes:
+        counts: of rows.
+        conflicts: of what is said of attributes.
+        nobody: of registers' rows that name nobody there is.
+        withheld: usage sites of people under an information restriction, whenever their contract is.
+    """
 
     counts: dict[str, int]
     conflicts: dict[str, int]
     nobody: dict[str, int]
+    withheld: pa.Array
 
 
 def _write_points(bucket: int, sites: Spill, contracts: Spill, slices: Path) -> tuple[pa.Table, dict[str, int]]:
     """Write a bucket's points and occupancies; gives the contracts with their sites, and counts."""
     points = sites.gather(bucket, "metering_point_id")
     occupancies = contracts.gather(bucket, "metering_point_id", "valid_from", "signed_at", "contract_id")
-    _write_slice(slices, "points", bucket, points)
+    nobody = pa.array(np.zeros(len(points), bool))  # until all customers are resolved
+    _write_slice(slices, "points", bucket, points.append_column(POINTS_SCHEMA.field("withheld"), nobody))
     _write_slice(slices, "occupancies", bucket, occupancies)
     placed = place_contracts(occupancies, points)
     return placed, {
@@ -262,7 +281,20 @@ def _write_customers(
         "repeated customer_id": _count_repeated(who["customer_id"]),
         "contracts without customer": contracts.num_rows - (rows.num_rows - rows["contract_id"].null_count),
     }
-    return _CustomerCounts(counts, count_conflicts(resolution.provenance), nobody)
+    withheld = rows.filter(rows["information_restriction"])["site_id"].drop_null().combine_chunks()
+    return _CustomerCounts(counts, count_conflicts(resolution.provenance), nobody, withheld)
+
+
+def _withhold(bucket: int, sites: pa.Array, slices: Path) -> None:
+    """Mark the points of sites that nothing may tell the place of; most buckets of a small reference have none."""
+    with pa.memory_map(str(slices / _name_slice("points", bucket))) as file:
+        points = pa.ipc.open_file(file).read_all()
+        marked = pc.is_in(points["site_id"], sites)
+        if not pc.any(marked).as_py():
+            return
+        (slices / _name_slice("points", bucket)).unlink()  # what is mapped stays
+        column = POINTS_SCHEMA.get_field_index("withheld")
+        _write_slice(slices, "points", bucket, points.set_column(column, POINTS_SCHEMA.field(column), marked))
 
 
 def _refuse_repeated(counts: Counter[str], feeds: Mapping[str, Path]) -> None:

@@ -2,7 +2,7 @@
 
 A dataset that leaves people out (``transforms.plan.Dataset.withholds``) has no history: its earlier states hold whoever
 was left out since. So a commit forgets them, and deletes their files at once: they lie in a folder that the dataset's
-audience may read. Whoever dies in between leaves that to the next commit, or to housekeeping. A state that another run
+audience may read. Whoever dies in between leaves that to the next run, or to housekeeping. A state that another run
 at work builds on stays until that one is done.
 """
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from pipeline.context import OpenRun
 from pipeline.lake import Lake
-from pipeline.lease import begin_of_live, find_strays, list_busy
+from pipeline.lease import begin_of_live, delete_strays
 from transforms.plan import Dataset
 
 
@@ -36,9 +36,4 @@ def list_outlived(lake: Lake, dataset: Dataset, run_id: str, *, replaced: bool) 
 
 def delete_outlived(run: OpenRun) -> None:
     """Delete the files that no snapshot needs of datasets that withhold; to be called by the sole committer."""
-    busy = list_busy(run.lake)
-    for dataset in run.plan.datasets.values():
-        if dataset.withholds:
-            state = run.lake.state(dataset.name)
-            for path in find_strays(run.lake, state, {one["snapshot-id"] for one in state.snapshots}, busy):
-                path.unlink(missing_ok=True)
+    delete_strays(run.lake, (dataset.name for dataset in run.plan.datasets.values() if dataset.withholds))

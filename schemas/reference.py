@@ -23,6 +23,10 @@ SITES_SCHEMA = pa.schema(
     ]
 )
 
+#: Points as a snapshot has them. ``withheld``: somebody under an information restriction lives at the usage site, or
+#: has lived there, so that nothing may tell where it is.
+POINTS_SCHEMA = SITES_SCHEMA.append(pa.field("withheld", pa.bool_(), nullable=False))
+
 #: One row per contract, in whole local days, half-open: ``valid_from`` is the first day, ``valid_to`` the first day
 #: after (null: open). Of two contracts that cover one point on one day the later signed one counts.
 CONTRACTS_SCHEMA = pa.schema(

@@ -68,6 +68,9 @@ _SITE = (
     Field("grid_area", pa.string(), False, "location", "grid area of the metering point"),
 )
 
+#: Where a usage site is: null of sites of people under an information restriction, in every view of points.
+PLACES = tuple(field.name for field in _SITE if field.field_class == "location")
+
 #: One row per reading that counts.
 READINGS = _view(
     *_POINT,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.views import PLACES
 from transforms.columns import apply_rule
 from transforms.plan import Column, PostalPrefix
 
@@ -52,7 +53,7 @@ def list_contracted(
     """List the contracts of a bucket, with what its points are by a dataset's columns.
 
     Args:
-        points: rows of ``schemas.reference.SITES_SCHEMA``, one per metering point.
+        points: rows of ``schemas.reference.POINTS_SCHEMA``, one per metering point.
         occupancies: rows of ``schemas.reference.CONTRACTS_SCHEMA``; those at points that are unknown are left out.
         columns: of a dataset, from attributes of the site, without pseudonyms.
         number_sites: makes site ids into numbers.
@@ -62,7 +63,10 @@ def list_contracted(
     at = at.take(pa.array(rows)).to_numpy()
     values = []
     for column in columns:
-        encoded = points[column.source].combine_chunks().dictionary_encode()
+        known = points[column.source].combine_chunks()
+        if column.source in PLACES:  # what is told of nobody is shared by nobody
+            known = pc.if_else(points["withheld"].combine_chunks(), None, known)
+        encoded = known.dictionary_encode()
         made = apply_rule(column, encoded.dictionary).dictionary_encode()  # what was different may be one now
         indices = made.indices.take(encoded.indices).take(pa.array(at))
         values.append(pa.DictionaryArray.from_arrays(indices, made.dictionary))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from schemas.flags import Flag
 from schemas.series import DISTRICT_HEAT
-from schemas.views import VIEWS
+from schemas.views import PLACES, VIEWS
 from transforms.anonymity import Generalised, anonymise
 from transforms.calendar import LocalCalendar
 from transforms.checks import check_grid
@@ -49,6 +49,13 @@ class Points:
         if name == "contracted":
             return self.occupancy.contract_id.is_valid()
         return getattr(self.occupancy, name)
+
+    def shown(self, name: str) -> pa.Array:
+        """Give an attribute as rows of single points may have it: without the places that are withheld."""
+        values = self.attribute(name)
+        if name not in PLACES or not self.occupancy.withheld.any():
+            return values
+        return pc.if_else(pa.array(self.occupancy.withheld), None, values)
 
 
 _OF_POINT = {"metering_point_id", "contracted", *(field.name for field in fields(Occupancy))}
@@ -108,7 +115,7 @@ def _flag_points(points: Points) -> npt.NDArray[np.int32]:
 
 def _columns_of_points(points: Points, at: Ints, local_date: int, wanted: set[str]) -> dict[str, pa.Array]:
     take = pa.array(at)
-    columns = {name: points.attribute(name).take(take) for name in sorted(wanted & _OF_POINT)}
+    columns = {name: points.shown(name).take(take) for name in sorted(wanted & _OF_POINT)}
     return columns | {"local_date": pa.array(np.full(len(at), local_date, np.int32)).view(pa.date32())}
 
 

@@ -52,7 +52,7 @@ def view_months(merged: pa.Table, points: Points, first_day: int) -> dict[str, p
     columns["contracted"] = columns["contract_id"].is_valid()
     for name, field in MONTHS.items():
         if name not in columns:
-            columns[name] = points.attribute(name).take(at)
+            columns[name] = points.shown(name).take(at)
         elif pa.types.is_decimal(field.type):
             columns[name] = as_decimal(columns[name], field.type)
     return {name: columns[name] for name in MONTHS}

@@ -21,6 +21,7 @@ class Occupancy:
 
     Attributes:
         known: bool; whether the reference has the metering point.
+        withheld: bool; whether nothing may tell where it is.
         overlapping: bool; whether more than one contract covers the day.
         site_id: string, no nulls; the metering point's own id where it is unknown.
         direction: dictionary of string, no nulls; ``consumption`` where the point is unknown.
@@ -36,6 +37,7 @@ class Occupancy:
     """
 
     known: Mask
+    withheld: Mask
     overlapping: Mask
     site_id: pa.Array
     direction: pa.Array
@@ -60,7 +62,7 @@ def join_occupancy(ids: pa.Array, local_date: int, points: pa.Table, occupancies
     Args:
         ids: distinct metering point ids, strings.
         local_date: the day, in days since 1970-01-01.
-        points: rows of ``schemas.reference.SITES_SCHEMA``, one per metering point.
+        points: rows of ``schemas.reference.POINTS_SCHEMA``, one per metering point.
         occupancies: rows of ``schemas.reference.CONTRACTS_SCHEMA``.
     """
     place = _invert(pc.index_in(points["metering_point_id"].combine_chunks(), ids), len(ids))
@@ -74,6 +76,7 @@ def join_occupancy(ids: pa.Array, local_date: int, points: pa.Table, occupancies
 
     return Occupancy(
         known=place.is_valid().to_numpy(zero_copy_only=False),
+        withheld=of_point("withheld").fill_null(False).to_numpy(zero_copy_only=False),
         overlapping=overlapping,
         site_id=pc.coalesce(of_point("site_id"), ids),
         direction=pc.fill_null(of_point("direction"), _DEFAULT_DIRECTION).dictionary_encode(),

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from schemas.views import VIEWS, WITHHELD_BY
+from schemas.views import PLACES, VIEWS, WITHHELD_BY
 from transforms.limits import NO_LIMITS, Limits
 
 Zone = Literal["operational", "analytics"]
@@ -151,8 +151,10 @@ class Dataset:
     @property
     def withholds(self) -> bool:
         """Whether it leaves out people who may not be shown, so that nobody may ask for its earlier states."""
-        # Of who may not be reached, the view of marketing has nothing to show, whatever its datasets select.
-        return not WITHHELD_BY.isdisjoint(self.where) or "marketable" in VIEWS[self.view]
+        # Of who may not be reached, the view of marketing has nothing to show, whatever its datasets select; nor have
+        # those of points where people under an information restriction live.
+        told = {*self.where, *(column.source for column in self.columns)}
+        return not (WITHHELD_BY.isdisjoint(self.where) and told.isdisjoint(PLACES)) or "marketable" in VIEWS[self.view]
 
 
 @dataclass(frozen=True, slots=True)

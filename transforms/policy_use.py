@@ -7,7 +7,7 @@ from typing import Any
 from schemas.features import FEATURES
 from schemas.legal import LANGUAGES, NEED_A_GROUND
 from schemas.reference import REFERENCE_FEEDS
-from schemas.views import FIELD_CLASSES, VIEWS, Field
+from schemas.views import FIELD_CLASSES, PLACES, VIEW_KINDS, VIEWS, Field
 from transforms.plan import (
     Band,
     Column,
@@ -162,8 +162,16 @@ def check_restricted(
     """Refuse a dataset that shows persons under an information restriction, unless it says that it does.
 
     Raises:
-        PolicyError: that.
+        PolicyError: that; or places in what stands once published; or it says so of a view without any such person.
     """
+    columns = list(columns)
+    told = {*spec.get("where", {}), *(column.source for column in columns)}
+    if VIEW_KINDS[spec["view"]] == "month" and (places := sorted(told.intersection(PLACES))):
+        problem = f"{', '.join(places)} of who comes under an information restriction later would stand in it"
+        raise PolicyError(path, problem, "leave it out: what is published stands")
+    if RESTRICTION not in view and "restricted" in spec:
+        problem = f"{spec['view']} has no places of persons under an information restriction to show"
+        raise PolicyError((*path, "restricted"), problem, "leave it out")
     if RESTRICTION not in view or spec.get("where", {}).get(RESTRICTION) is False or spec.get("restricted") == "shown":
         return
     shown = [column.name for column in columns if names.class_of(view[column.source]) in _RESTRICTED]

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 #: What a covering contract means for a point; two contracts that agree in all of it are one.
 _CONTRACT = ("metering_point_id", "contract_id", "customer_id", "signed_at")
-_POINT = ("metering_point_id", "site_id", "direction")
+_POINT = ("metering_point_id", "site_id", "direction", "withheld")
 #: Days that no calendar reaches: a span with them has no beginning, or no end.
 _FIRST, _LAST = -(1 << 31), (1 << 31) - 1
 
@@ -37,11 +37,11 @@ def compare_references(old: tuple[pa.Table, pa.Table], new: tuple[pa.Table, pa.T
     """Find where two versions of a bucket's reference differ in what is joined to readings.
 
     A point changes on the days on which it is not under the very same contracts, of the same customers and signatures;
-    and on all days if it becomes known or unknown, or its site or direction changes. Other attributes of points, and
-    tariffs, make no change.
+    and on all days if it becomes known or unknown, or its site or direction changes, or whether its place is withheld.
+    Other attributes of points, and tariffs, make no change.
 
     Args:
-        old: rows of ``SITES_SCHEMA`` and of ``CONTRACTS_SCHEMA`` (``schemas.reference``).
+        old: rows of ``POINTS_SCHEMA`` and of ``CONTRACTS_SCHEMA`` (``schemas.reference``).
         new: the same, of the other version.
     """
     points = pc.unique(_difference([_weigh(old[0], _POINT, -1), _weigh(new[0], _POINT, 1)])["metering_point_id"])

@@ -196,11 +196,7 @@ def _breaches_of_use(document: Document, spec: Document) -> Iterator[str]:
     columns = columns_of(spec)
     if not columns or not spec["purposes"]:
         yield "nothing, or for nothing"
-    tells = {"information_restriction"} & VIEWS[spec["view"]].keys() and spec.get("restricted") != "shown"
-    if tells and spec.get("where", {}).get("information_restriction") is not False:
-        for name, (source, _) in columns.items():
-            if class_of(document, spec["view"], source) in CLASSES[:4]:
-                yield f"{name} tells of persons under an information restriction"
+    yield from _breaches_of_restrictions(document, spec)
     if hidden_by(spec) and set(spec["audience"]) != set(document["domains"][spec["domain"]]):
         yield "pseudonyms that another audience has"
     for name, (source, rule) in columns.items():
@@ -209,6 +205,21 @@ def _breaches_of_use(document: Document, spec: Document) -> Iterator[str]:
         for purpose in spec["purposes"]:
             if how != "pseudonymise" and shown not in ("technical", *document["purposes"][purpose]["classes"]):
                 yield f"{purpose} does not need {name}"
+
+
+def _breaches_of_restrictions(document: Document, spec: Document) -> Iterator[str]:
+    """Look at what is told of persons under an information restriction."""
+    columns, where = columns_of(spec), spec.get("where", {})
+    places = {source for source, _ in columns.values()} | where.keys()
+    if spec["view"] == "months" and places & {"postal_code", "municipality", "grid_area"}:
+        yield "places stand that may have to go"
+    if "information_restriction" not in VIEWS[spec["view"]]:
+        if "restricted" in spec:
+            yield "nobody there can be shown"
+    elif spec.get("restricted") != "shown" and where.get("information_restriction") is not False:
+        for name, (source, _) in columns.items():
+            if class_of(document, spec["view"], source) in CLASSES[:4]:
+                yield f"{name} tells of persons under an information restriction"
 
 
 def _breaches_of_columns(document: Document, dataset: str, spec: Document) -> Iterator[str]:

@@ -1,20 +1,23 @@
 """People whose details may not be disclosed: where they were shown before is empty of them, on the disk and in history."""
 
 import os
+import uuid
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from whole_job import ingest, make_keys
+from whole_job import ingest, make_keys, query
 
 from pipeline.access import User
 from pipeline.errors import MeterveilError
 from pipeline.fleet.generate import generate_fleet
 from pipeline.fleet.options import FleetOptions
+from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import Lake, open_lake
 from pipeline.leaks import Tokens, find_leaks
 from pipeline.lease import leased
@@ -22,6 +25,7 @@ from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.query import run_query
 from pipeline.verify import verify_lake
 from transforms.customers import join_address
+from transforms.pseudonym import derive_subkey, pseudonymise
 
 PLAN = load_policy(DEFAULT_POLICY)
 WITHHOLDING = sorted(name for name, dataset in PLAN.datasets.items() if dataset.withholds)
@@ -94,6 +98,57 @@ def planted(world) -> tuple[list[str], Tokens]:
     own = [word for word, times in words.items() if times == everybody[word]]
     assert len(own) > 2 * PLANTED
     return chosen["identity_code"].to_pylist(), Tokens(own)
+
+
+#: Tables that tell of pseudonyms in what area they are, and the domains of these.
+PLACED = {"analytics.daily": "product-development", "analytics.grid_planning": "grid-planning"}
+
+
+def pseudonyms_of_homes(world: World, codes: list[str], domain: str) -> set[uuid.UUID]:
+    """Under which pseudonyms the metering points are that these people have, or had, a contract for."""
+    customers, contracts, sites = world.read("customers"), world.read("contracts"), world.read("sites")
+    people = customers.filter(pc.is_in(customers["identity_code"], pa.array(codes)))["customer_id"]
+    theirs = contracts.filter(pc.is_in(contracts["customer_id"], people.combine_chunks()))["metering_point_id"]
+    homes = sites.filter(pc.is_in(sites["metering_point_id"], theirs.combine_chunks()))["site_id"].combine_chunks()
+    points = sites.filter(pc.is_in(sites["site_id"], homes))["metering_point_id"].combine_chunks()
+    secret = open_keyset(world.keys["keyset"], world.keys["kek"]).primary.secret.reveal(SECRET_ACCESS)
+    made = pseudonymise(derive_subkey(secret, domain, "metering_point", ""), points)
+    return {uuid.UUID(bytes=octets) for octets in made.to_pylist()}
+
+
+def areas_told(world: World, table: str, pseudonyms: set[uuid.UUID]) -> set[str]:
+    """Read every file in a table's folder, current or not: the areas that rows of these pseudonyms tell."""
+    files = [str(path) for path in world.lake.table_folder(table).rglob("*.parquet")]
+    with duckdb.connect() as connection:
+        rows = connection.from_parquet(files, hive_partitioning=False)
+        told = rows.filter("postal_area IS NOT NULL").project("metering_point, postal_area").distinct().fetchall()
+    assert len(told) > len(pseudonyms)  # of others something is told
+    return {area for point, area in told if point in pseudonyms}
+
+
+def test_of_where_they_live_no_row_and_no_file_tells_even_coarsely(world, planted):
+    codes, _ = planted
+    world.say(codes, restricted=False)  # whichever test came first
+    world.ingest()
+    homes = {table: pseudonyms_of_homes(world, codes, domain) for table, domain in PLACED.items()}
+    sums = query(world.path, "analytics.daily", "SELECT count(*), sum(energy) FROM t")
+    assert all(areas_told(world, table, homes[table]) for table in PLACED)
+
+    world.say(codes, restricted=True)
+    world.ingest()
+    assert not any(areas_told(world, table, homes[table]) for table in PLACED)
+    # Their days stay, and k is of what is told.
+    assert query(world.path, "analytics.daily", "SELECT count(*), sum(energy) FROM t") == sums
+    shared = """
+        SELECT count(DISTINCT site) FROM t WHERE coalesce(heating, fuse_band, postal_area) IS NOT NULL
+        GROUP BY local_date, heating, fuse_band, postal_area
+    """
+    assert min(query(world.path, "analytics.daily", shared)) >= (5,)
+    assert_sound(world)
+
+    world.say(codes, restricted=False)
+    world.ingest()
+    assert all(areas_told(world, table, homes[table]) for table in PLACED)
 
 
 def assert_sound(world: World) -> None:

@@ -22,7 +22,7 @@ from pipeline.errors import BadFileError, MeterveilError
 from pipeline.feeds import read_feed
 from pipeline.reference import NO_REFERENCE, Snapshot, build_snapshot, open_snapshot
 from pipeline.thrift import decode_struct, encode_struct
-from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, REFERENCE_FEEDS, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, POINTS_SCHEMA, REFERENCE_FEEDS, SITES_SCHEMA
 from transforms.buckets import bucket_of
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA
 from transforms.series import canonical_ids
@@ -119,7 +119,7 @@ def test_every_row_is_in_its_bucket_once_and_in_order(
     }
     snapshot = build_snapshot(_write(folder / "in", feeds), folder / "lake", bucket_count)
     for kind, feed, key, schema in (
-        ("points", "sites", "metering_point_id", SITES_SCHEMA),
+        ("points", "sites", "metering_point_id", POINTS_SCHEMA),
         ("occupancies", "contracts", "metering_point_id", CONTRACTS_SCHEMA),
         ("customers", "customers", "customer_id", CUSTOMERS_VIEW_SCHEMA),
     ):
@@ -130,7 +130,8 @@ def test_every_row_is_in_its_bucket_once_and_in_order(
             assert rows[key].to_pylist() == sorted(rows[key].to_pylist())
         if kind != "customers":
             unique = "contract_id" if kind == "occupancies" else key
-            expected = pa.Table.from_pylist(list(feeds[feed]), schema=schema).to_pylist()
+            said = [{"withheld": False, **row} for row in feeds[feed]]
+            expected = pa.Table.from_pylist(said, schema=schema).to_pylist()
             assert sorted(_all_rows(snapshot, kind), key=lambda row: row[unique]) == sorted(
                 expected, key=lambda row: row[unique]
             )
@@ -193,7 +194,7 @@ def test_types_of_the_same_kind_are_taken(tmp_path: Path) -> None:
     table = table.set_column(1, "site_id", table["site_id"].cast(pa.large_string()))
     pq.write_table(table, tmp_path / "in" / "sites.parquet")
     snapshot = build_snapshot(tmp_path / "in", tmp_path / "lake", 2)
-    assert snapshot.points(0).schema == SITES_SCHEMA
+    assert snapshot.points(0).schema == POINTS_SCHEMA
 
 
 def test_a_feed_in_many_batches_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +204,28 @@ def test_a_feed_in_many_batches_gives_the_same_rows(tmp_path: Path, monkeypatch:
     parts = build_snapshot(source, tmp_path / "two", 2)
     for kind in ("points", "occupancies", "customers"):
         assert _all_rows(parts, kind) == _all_rows(whole, kind)
+
+
+@pytest.mark.parametrize("bucket_count", [1, 8])
+def test_a_site_is_withheld_as_soon_as_a_restricted_person_ever_has_a_contract_there(
+    tmp_path: Path, bucket_count: int
+) -> None:
+    feeds: Feeds = {
+        "sites": [_site(f"P{number:02d}", site_id=f"S{number // 2}") for number in range(20)],  # two points each
+        "contracts": [
+            _contract("K0", "P00", "C0"),
+            _contract("K1", "P04", "C1", valid_to=dt.date(2026, 2, 1)),  # over
+            _contract("K2", "P04", "C2", valid_from=dt.date(2026, 2, 1)),
+            _contract("K3", "P06", "C2"),
+            _contract("K4", "P99", "C1"),  # at no site that is known
+        ],
+        "customers": [_customer(f"C{number}", information_restriction=number == 1) for number in range(3)],
+    }
+    snapshot = build_snapshot(_write(tmp_path / "in", feeds), tmp_path / "lake", bucket_count)
+    rows = _all_rows(snapshot, "points")
+    assert {row["metering_point_id"] for row in rows if row["withheld"]} == {"P04", "P05"}
+    assert len(rows) == 20
+    assert snapshot.find_damage() == []
 
 
 def test_contracts_and_customers_may_be_absent(tmp_path: Path) -> None:
@@ -223,7 +246,7 @@ def test_the_same_input_gives_the_same_version_and_is_not_built_again(tmp_path: 
 
 
 def test_no_reference_knows_nothing() -> None:
-    assert NO_REFERENCE.points(7).equals(SITES_SCHEMA.empty_table())
+    assert NO_REFERENCE.points(7).equals(POINTS_SCHEMA.empty_table())
     assert NO_REFERENCE.occupancies(7).equals(CONTRACTS_SCHEMA.empty_table())
     assert NO_REFERENCE.customers(7).equals(CUSTOMERS_VIEW_SCHEMA.empty_table())
     assert NO_REFERENCE.find_damage() == []

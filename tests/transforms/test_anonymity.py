@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.reference import CONTRACTS_SCHEMA, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, POINTS_SCHEMA
 from transforms.anonymity import SITE_BITS, Combinations, anonymise, generalise, list_contracted
 from transforms.buckets import bucket_of
 from transforms.plan import Band, Column, Keep, PostalPrefix
@@ -40,6 +40,7 @@ def make_reference(random, points, buckets):
             "heating": random.choice(["gas", "oil", None, "direct"]),
             "fuse_a": None if random.random() < 0.1 else int(random.choice([16, 25, 63])),
             "postal_code": random.choice(["00100", "00120", "00210", "02100", "90100", "here", None]),
+            "withheld": int(site[1:]) % 8 == 3,
         }
         home.append(point)
         for c in range(random.integers(0, 3)):
@@ -54,13 +55,13 @@ def make_reference(random, points, buckets):
                 "metering_point_id": "Q", "contract_id": "K", "customer_id": "C", "valid_from": 0, "valid_to": None,
                 "signed_at": 0})  # fmt: skip
     return [
-        (pa.Table.from_pylist(points, SITES_SCHEMA), pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA).sort_by(ORDER))
+        (pa.Table.from_pylist(points, POINTS_SCHEMA), pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA).sort_by(ORDER))
         for points, contracts in of_bucket.values()
     ]
 
 
 def exact(point):
-    postal, fuse = point["postal_code"], point["fuse_a"]
+    postal, fuse = None if point["withheld"] else point["postal_code"], point["fuse_a"]
     band = None if fuse is None else "<25" if fuse < 25 else "25-34" if fuse < 35 else ">=35"
     return point["heating"], band, postal[:3] if postal and postal[0].isdigit() else None
 
@@ -131,7 +132,7 @@ def test_the_first_column_stays_exact_the_longest():
     )
     points = [
         {"metering_point_id": f"P{n}", "site_id": f"S{n}", "direction": "consumption", "heating": heating,
-         "fuse_a": int(fuse), "postal_code": postal + "00"}
+         "fuse_a": int(fuse), "postal_code": postal + "00", "withheld": False}
         for n, (heating, fuse, postal) in enumerate(rows)
     ]  # fmt: skip
     contracts = [
@@ -139,7 +140,7 @@ def test_the_first_column_stays_exact_the_longest():
          "valid_to": None, "signed_at": 0}
         for point in points
     ]  # fmt: skip
-    reference = [(pa.Table.from_pylist(points, SITES_SCHEMA), pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA))]
+    reference = [(pa.Table.from_pylist(points, POINTS_SCHEMA), pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA))]
     combinations = Combinations.of([list_contracted(*part, COLUMNS, number) for part in reference])
     told = {row: told for _, row, told in told_rows(reference, generalise(combinations, COLUMNS, 5, 0))}
     assert told == {
@@ -155,7 +156,13 @@ def test_the_first_column_stays_exact_the_longest():
 
 def test_a_site_counts_once_however_many_points_contracts_and_changes_it_has():
     points = [
-        {"metering_point_id": f"P{n}", "site_id": f"S{n % 2}", "direction": "consumption", "heating": "gas"}
+        {
+            "metering_point_id": f"P{n}",
+            "site_id": f"S{n % 2}",
+            "direction": "consumption",
+            "heating": "gas",
+            "withheld": False,
+        }
         for n in range(6)
     ]
     contracts = [
@@ -163,14 +170,14 @@ def test_a_site_counts_once_however_many_points_contracts_and_changes_it_has():
          "valid_to": begin + 10, "signed_at": 0}
         for n in range(6) for begin in (0, 5, 10)
     ]  # fmt: skip
-    part = (pa.Table.from_pylist(points, SITES_SCHEMA), pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA))
+    part = (pa.Table.from_pylist(points, POINTS_SCHEMA), pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA))
     combinations = Combinations.of([list_contracted(*part, COLUMNS, number)])
     assert [combinations.count(day).tolist() for day in (-1, 0, 7, 19, 20)] == [[0], [2], [2], [2], [0]]
 
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_an_empty_reference_tells_nothing(parts):
-    empty = (SITES_SCHEMA.empty_table(), CONTRACTS_SCHEMA.empty_table())
+    empty = (POINTS_SCHEMA.empty_table(), CONTRACTS_SCHEMA.empty_table())
     combinations = Combinations.of([list_contracted(*empty, COLUMNS, number)] * parts)
     told = generalise(combinations, COLUMNS, 5, 0).tell([pa.array(["gas"])] * 3)
     assert [column.to_pylist() for column in told] == [[None]] * 3

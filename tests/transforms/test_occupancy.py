@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.reference import CONTRACTS_SCHEMA, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, POINTS_SCHEMA
 from transforms.occupancy import contracted_points, join_occupancy
 
 Row = Mapping[str, Any]
@@ -43,7 +43,7 @@ def _table(rows: Sequence[Row], schema: pa.Schema, *order: str) -> pa.Table:
 
 
 def _sites(rows: Sequence[Row]) -> pa.Table:
-    return _table(rows, SITES_SCHEMA, "metering_point_id")
+    return _table(rows, POINTS_SCHEMA, "metering_point_id")
 
 
 def _contracts(rows: Sequence[Row]) -> pa.Table:
@@ -164,7 +164,7 @@ def test_a_contract_counts_at_a_point_that_the_sites_lack() -> None:
 
 
 def test_without_reference_nothing_is_known() -> None:
-    found = join_occupancy(pa.array(["P1"]), 0, SITES_SCHEMA.empty_table(), CONTRACTS_SCHEMA.empty_table())
+    found = join_occupancy(pa.array(["P1"]), 0, POINTS_SCHEMA.empty_table(), CONTRACTS_SCHEMA.empty_table())
     assert not found.known.any()
     assert found.contract_id.null_count == 1
     assert contracted_points(0, CONTRACTS_SCHEMA.empty_table()).to_pylist() == []

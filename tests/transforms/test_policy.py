@@ -219,6 +219,13 @@ def test_a_plan_is_frozen_and_travels_to_workers():
         ({"site_id": "keep"}, {}, "fields/site_id", "pseudonymise or drop"),
         ({"site_id": {"mask": {"keep_last": 2}}}, {}, "fields/site_id", "pseudonymise or drop"),
         ({"postal_code": "keep"}, {}, "fields/postal_code", "generalise it to a postal_prefix"),
+        (
+            {"area": {"from": "postal_code", "generalise": {"postal_prefix": 3}}},
+            {"view": "months"},
+            "",
+            "would stand in it; leave it out",
+        ),
+        ({"product": "keep"}, {"restricted": "shown"}, "restricted", "has no places of persons"),
         ({"run_id": "keep"}, {"view": "runs"}, "view", "may not select from runs"),
         ({"phone": "keep"}, {"view": "customers"}, "view", "may not select from customers"),
     ],

@@ -8,22 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.reference import CONTRACTS_SCHEMA, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, POINTS_SCHEMA
 from transforms.occupancy import join_occupancy
 from transforms.reference_diff import compare_references
 
 POINTS = ["P1", "P2", "P3"]
 DAY_0 = date(2026, 3, 28)
 DAYS = range(8)
-WHAT_IS_JOINED = ("known", "overlapping", "site_id", "direction", "customer_id", "contract_id")
+WHAT_IS_JOINED = ("known", "withheld", "overlapping", "site_id", "direction", "customer_id", "contract_id")
 
 
 def number(day: int) -> int:
     return (DAY_0 - date(1970, 1, 1)).days + day
 
 
-def site(point: str, site: str = "S1", direction: str = "consumption", heating: str | None = None) -> dict:
-    return {"metering_point_id": point, "site_id": site, "direction": direction, "heating": heating}
+def site(
+    point: str,
+    site: str = "S1",
+    direction: str = "consumption",
+    heating: str | None = None,
+    *,
+    withheld: bool = False,
+) -> dict:
+    return {
+        "metering_point_id": point, "site_id": site, "direction": direction, "heating": heating, "withheld": withheld,
+    }  # fmt: skip
 
 
 def contract(
@@ -42,7 +51,7 @@ def contract(
 
 def reference(sites: list[dict], contracts: list[dict]) -> tuple[pa.Table, pa.Table]:
     return (
-        pa.Table.from_pylist(sites, SITES_SCHEMA).sort_by("metering_point_id"),
+        pa.Table.from_pylist(sites, POINTS_SCHEMA).sort_by("metering_point_id"),
         pa.Table.from_pylist(contracts, CONTRACTS_SCHEMA).sort_by(
             [("metering_point_id", "ascending"), ("valid_from", "ascending")]
         ),
@@ -50,7 +59,8 @@ def reference(sites: list[dict], contracts: list[dict]) -> tuple[pa.Table, pa.Ta
 
 
 sites = st.lists(
-    st.builds(site, st.sampled_from(POINTS), st.sampled_from(["S1", "S2"]), st.sampled_from(["consumption", "production"])),
+    st.builds(site, st.sampled_from(POINTS), st.sampled_from(["S1", "S2"]), st.sampled_from(["consumption", "production"]),
+              withheld=st.booleans()),
     max_size=3,
     unique_by=lambda row: row["metering_point_id"],
 )  # fmt: skip
@@ -72,7 +82,11 @@ references = st.builds(reference, sites, contracts)
 def say(of: tuple[pa.Table, pa.Table], point: str, day: int) -> tuple[list, Counter]:
     """What a reference says of a point on a day, told row by row."""
     at = DAY_0 + timedelta(day)
-    known = [(row["site_id"], row["direction"]) for row in of[0].to_pylist() if row["metering_point_id"] == point]
+    known = [
+        (row["site_id"], row["direction"], row["withheld"])
+        for row in of[0].to_pylist()
+        if row["metering_point_id"] == point
+    ]
     covering = Counter(
         (row["contract_id"], row["customer_id"], row["signed_at"])
         for row in of[1].to_pylist()
