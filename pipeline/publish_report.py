@@ -11,7 +11,7 @@ from pipeline.context import newest_reference
 from pipeline.keys import Keyset
 from pipeline.lake import open_lake
 from pipeline.policy_file import load_policy
-from pipeline.publish_risk import measure_months
+from pipeline.publish_risk import measure_day, measure_months
 from pipeline.stores import columnar
 from transforms.plan import Dataset
 from transforms.risk import LINKAGE_FORMULA, UNICITY_FORMULA
@@ -28,8 +28,8 @@ def report_published(root: Path, record: dict[str, Any] | None, keyset: Keyset) 
     Returns:
         ``run_id`` (None where nothing was due); ``areas``: of each dataset of sums and each level, its cells, the
         fewest sites in one that is shown, and cells suppressed by reason; ``months``: of each dataset of months, rows;
-        ``risk``: of each one under pseudonyms, with all that it has by now, unicity and linkage
-        (``pipeline.publish_risk``); ``formulas``: what these are.
+        ``risk``: of each one under pseudonyms, with all that it has by now, unicity and linkage, and beside them the
+        unicity of the newest day's readings under pseudonyms (``pipeline.publish_risk``); ``formulas``: what these are.
     """
     report: dict[str, Any] = {"run_id": record and record["run_id"], "areas": [], "months": [], "risk": []}
     report["formulas"] = {"unicity": UNICITY_FORMULA, "linkage": LINKAGE_FORMULA}
@@ -46,6 +46,8 @@ def report_published(root: Path, record: dict[str, Any] | None, keyset: Keyset) 
             rows = sum(pq.read_metadata(columnar(path)).num_rows for path in paths)
             report["months"].append({"dataset": dataset.name, "files": len(paths), "rows": rows})
             report["risk"] += measure_months(dataset, files, newest_reference(lake), keyset)
+        elif dataset.view == "readings" and dataset.zone == "analytics":
+            report["risk"] += measure_day(dataset, files, newest_reference(lake), keyset)
     return report
 
 

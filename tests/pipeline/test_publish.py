@@ -28,6 +28,7 @@ from pipeline.table_state import CurrentFile
 from pipeline.verify import verify_lake
 from pipeline.verify_published import check_published
 from pipeline.verify_tables import TableFiles
+from schemas.flags import Flag
 
 AREAS, MONTHS = "analytics.area_hourly", "analytics.partner_green"
 RULE = {"minimum": 4, "dominance": 0.5}
@@ -38,6 +39,16 @@ SITE_HOURS = """
     FROM t JOIN (SELECT metering_point_id, site_id, municipality, postal_code FROM sites) USING (metering_point_id)
     WHERE resolution_s <= 3600 AND municipality IS NOT NULL AND postal_code IS NOT NULL
     GROUP BY ALL HAVING count(*) FILTER (status != 'MISSING') > 0
+"""
+#: Of the newest day: points that use active energy, and the share of their readings that no other point has then too.
+UNIQUE_READINGS = f"""
+    WITH r AS (
+        SELECT * FROM t WHERE local_date = (SELECT max(local_date) FROM t) AND product = '8716867000030'
+            AND direction = 'consumption' AND energy IS NOT NULL AND flags & {int(Flag.UNKNOWN_POINT)} = 0
+    ),
+    c AS (SELECT start, energy, count(DISTINCT metering_point_id) AS n FROM r GROUP BY ALL),
+    u AS (SELECT local_date, metering_point_id, avg((n = 1)::int) AS share FROM r JOIN c USING (start, energy) GROUP BY ALL)
+    SELECT any_value(local_date), count(*), avg(share) FROM u
 """
 
 
@@ -256,6 +267,13 @@ def test_the_command_reports_the_risk(made):
         )
         assert (line["cells"], line["smallest group"]) == (cells, smallest)
         assert (line["minimum"], line["dominance"], line["complementary"]) == (minimum, dominance, complementary)
+    shares = {row["known"]: row for row in report["risk"] if row["dataset"] == "analytics.readings"}
+    [(day, points, unique)] = query(lake, "operational.readings", UNIQUE_READINGS)
+    assert {row["epoch"] for row in shares.values()} == {str(day)}
+    assert {row["among"] for row in shares.values()} == {points}
+    assert shares[1]["looked_at"] == points > 200
+    assert shares[1]["share"] == pytest.approx(unique, abs=0.1)  # a point of each curve is drawn
+    assert 0 < shares[1]["share"] <= shares[4]["share"] <= 1
     assert [line["dataset"] for line in report["months"]] == [MONTHS, "operational.months"]
 
 
