@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.sources.text_rows import (
     LONGEST,
+    REACH,
     WORD,
     Bytes,
     Ints,
@@ -35,8 +36,6 @@ _MOST_BYTES = 1 << 10
 #: Days come before the clock, so that a word which ends with the clock begins in the same field.
 _TIME = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]([0-9]{2}:[0-9]{2})")
 _CLOCK = len("00:00")
-#: Bytes before the end of a number that are looked at.
-_REACH = 3 * WORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +220,7 @@ def _select(layout: _Layout, form: Form, data: bytes, spans: tuple[Ints, Ints], 
     begins, stops = (of[as_slice(left)] for of in spans)
     ends = stops - layout.behind
     lengths = ends - begins - layout.before
-    likely = (lengths > 0) & (lengths <= LONGEST) & (ends >= _REACH)
+    likely = (lengths > 0) & (lengths <= LONGEST) & (ends >= REACH)
     for last, side in layout.sides:
         likely &= stops >= side.width if last else begins <= len(data) - side.width
     lines, begins, ends = left[likely], begins[likely], ends[likely]

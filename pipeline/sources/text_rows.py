@@ -16,6 +16,8 @@ Words = NDArray[np.uint64]
 WORD = 8
 #: Bytes of a decimal number: no float that is printed without an exponent has more behind ``0.000``.
 LONGEST = 22
+#: Bytes before the end of one that are looked at.
+REACH = 3 * WORD
 #: Digits of a number of 64 bits, but for zeros before it.
 _MOST_DIGITS = 18
 _WORD_TYPE = np.dtype("<u8")
@@ -55,7 +57,7 @@ def as_slice(indices: Ints) -> Ints | slice:
     return indices
 
 
-def cut_rows(data: bytes, starts: Ints, width: int) -> Bytes:
+def cut_rows(data: bytes | memoryview, starts: Ints, width: int) -> Bytes:
     """Cut stretches of one width out of a text, which has all of them, as the rows of an array [starts × width]."""
     everywhere = np.ndarray((len(data) - width + 1,), f"V{width}", data, strides=(1,))
     return everywhere[starts].view(np.uint8).reshape(len(starts), width)
@@ -87,12 +89,12 @@ def read_digits(rows: Bytes, stop: int, count: int) -> tuple[Ints, Mask]:
     return _join_digits(digits).astype(np.int64), _find_excess(digits) == 0
 
 
-def read_decimals(data: bytes, stops: Ints, lengths: Ints, sign: bytes) -> tuple[Ints, Ints, Mask]:
+def read_decimals(data: bytes | memoryview, stops: Ints, lengths: Ints, sign: bytes) -> tuple[Ints, Ints, Mask]:
     """Read decimal numbers of digits, with one sign between two of them or none.
 
     Args:
         data: the text.
-        stops: int64, where each number ends in it; three words stand before.
+        stops: int64, where each number ends in it; ``REACH`` bytes stand before.
         lengths: int64, bytes of each, sign included, from 1 to ``LONGEST``.
         sign: one byte.
 
