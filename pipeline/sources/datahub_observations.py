@@ -117,7 +117,7 @@ def _decode_runs(runs: Sequence[Run], units: pa.DictionaryArray) -> tuple[pa.Arr
     quantity, quality, missing = (pa.array(column, pa.string()) for column in zip(*runs[0].kinds, strict=True))
     status = translate_words(_find_words(quantity, quality, missing), _WORDS)
     lacking = quantity.is_null().to_numpy(zero_copy_only=False)[kind]
-    energy = scale_decimals(pa.array(amounts, mask=lacking), np.full(len(amounts), PLACES), units)
+    energy = scale_decimals(pa.array(amounts, mask=lacking), np.full(len(amounts), PLACES, np.int8), units)
     return pa.array(number), energy, status.take(pa.array(kind))
 
 

@@ -93,12 +93,12 @@ def _parse_any(text: pa.Array, units: pa.Array, decimal_sign: str) -> pa.Array:
     return _by_unit(text, units, _parse_kwh)
 
 
-def scale_decimals(digits: pa.Array, decimals: NDArray[np.int64], units: pa.Array) -> pa.Array:
+def scale_decimals(digits: pa.Array, decimals: NDArray[np.signedinteger], units: pa.Array) -> pa.Array:
     """Bring decimals that are not negative to milliwatt-hours, like ``parse_energy``.
 
     Args:
         digits: int64, those of each without the decimal sign, below 10 ** 18.
-        decimals: int64, how many of them stand behind the sign, 20 at most.
+        decimals: integers, how many of them stand behind the sign, 20 at most.
         units: strings, plain or dictionary-encoded, the unit of each; of ``UNITS``. Null is none of them.
 
     Returns:
