@@ -29,7 +29,7 @@ from pipeline.table_state import is_cell_dataset
 from pipeline.totals import Totals, add_totals, check_conservation
 from pipeline.touched import find_touched, list_changed_buckets
 from pipeline.whole_rows import write_rows
-from pipeline.withheld import delete_outlived, list_outlived
+from pipeline.withheld import delete_outlived, forget_outlived
 from transforms.calendar import to_date
 from transforms.limits import Limits
 from transforms.plan import Dataset, Plan
@@ -231,13 +231,12 @@ def _list_changes(run: OpenRun, written: Sequence[DataFile], outcome: RunOutcome
             gone |= outcome.replaced
         elif is_cell_dataset(dataset):
             gone |= outcome.emptied
-        if dataset.name in (run.context.remade or ()):  # it begins empty, and without a history
-            changes.append(TableChange(dataset.name, added, ()))
-            continue
-        removed = tuple(current[label].path for label in sorted(gone & current.keys()))
-        expired = list_outlived(run.lake, dataset, run.context.run_id, replaced=bool(added or removed))
-        if added or removed or expired:
-            changes.append(TableChange(dataset.name, added, removed, expired))
+        anew = dataset.name in (run.context.remade or ())  # it begins empty, and without a history
+        removed = () if anew else tuple(current[label].path for label in sorted(gone & current.keys()))
+        change = TableChange(dataset.name, added, removed)
+        change = forget_outlived(run.lake, dataset, change, run.context.run_id, anew=anew)
+        if anew or added or removed or change.expired or change.deleted:
+            changes.append(change)
     return tuple(changes)
 
 

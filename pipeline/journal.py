@@ -28,7 +28,7 @@ from pipeline.policy_file import load_policy
 from pipeline.records import RecordPath
 from pipeline.resume import note_end, policy_copy, rebuild_folder
 from pipeline.shadow import shadow_tables
-from pipeline.stores import Place, list_sorted, look_at_each, measure
+from pipeline.stores import Place, list_sorted, locate, look_at_each, measure
 
 #: How far the clock may be behind to be waited for: time servers set it back by seconds.
 _CLOCK_PATIENCE_S = 60.0
@@ -42,13 +42,16 @@ class TableChange:
         dataset: the table's name.
         added: files that were written for it, complete and on the disk.
         removed: paths of current files.
-        expired: ids of snapshots to forget, if any; their files are for others to delete.
+        expired: ids of snapshots to forget, if any.
+        deleted: paths of data files that no snapshot has then, and that must go with the commit, whoever finishes it;
+            other files of what was forgotten are for housekeeping to delete.
     """
 
     dataset: str
     added: tuple[DataFile, ...]
     removed: tuple[str, ...]
     expired: tuple[int, ...] = ()
+    deleted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,9 @@ def _finish(lake: Lake, path: Place) -> None:
         else:
             _remake(lake, journal, journal.remade)
         record_digests(lake, lake.table_names(), journal.run_id, journal.reference)
+        for change in journal.changes:
+            for deleted in change.deleted:
+                locate(deleted).unlink(missing_ok=True)
         path.unlink()
     except (MeterveilError, OSError, CommitFailedException) as error:
         raise MeterveilError(
@@ -180,6 +186,7 @@ def _read(path: Place) -> Journal:
                 tuple(DataFile(**file) for file in change["added"]),
                 tuple(change["removed"]),
                 tuple(change.get("expired", ())),
+                tuple(change.get("deleted", ())),
             )
             for change in fields["changes"]
         )

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -158,8 +159,6 @@ def clean_up_dead(lake: Lake) -> None:
     # Looked up once: whoever has come since waits for the lock that the caller has, and is no dead one.
     if dead := sorted(leases.keys() - {*live, interrupted_run(lake)}):
         clean_up(lake, dead)
-        # A commit that they began and the caller finished may have forgotten states, whose files nobody has deleted.
-        delete_strays(lake, lake.table_names())
     if len(live) <= 1:  # the caller: nobody else builds a snapshot
         for folder in reference_folder(lake).glob(".building-*"):
             _delete_folder(folder)
@@ -183,14 +182,6 @@ def clean_up(lake: Lake, run_ids: Collection[str]) -> None:
         _path(lake, run_id).unlink(missing_ok=True)
 
 
-def delete_strays(lake: Lake, names: Iterable[str]) -> None:
-    """Delete the files of tables that none of their snapshots needs; to be called by the sole committer."""
-    busy = list_busy(lake)
-    for name in names:
-        state = lake.state(name)
-        _delete(find_strays(lake, state, {one["snapshot-id"] for one in state.snapshots}, busy))
-
-
 def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Container[str]) -> list[Path | ObjectPath]:
     """Find the files in a table's folders that none of its kept snapshots needs and none of the busy has written.
 
@@ -202,8 +193,13 @@ def find_strays(lake: Lake, state: TableState, kept: Container[int], busy: Conta
     """
     needed = state.needed_paths(kept)
     data = {path for path in lake.marked_data_paths(state.name, "") - needed if mark_in(path) not in busy}
-    metadata = {str(path) for path in (lake.table_folder(state.name) / "metadata").glob("*")} - needed
-    return [lake.root / path[len(str(lake.root)) + 1 :] for path in sorted(data | metadata)]
+    strays = data | find_stray_metadata(lake, state.name, needed)
+    return [lake.root / path[len(str(lake.root)) + 1 :] for path in sorted(strays)]
+
+
+def find_stray_metadata(lake: Lake, name: str, needed: AbstractSet[str]) -> set[str]:
+    """Find the files of a table's metadata that are not among the needed ones."""
+    return {str(path) for path in (lake.table_folder(name) / "metadata").glob("*")} - needed
 
 
 def find_drafts(lake: Lake) -> list[Path]:

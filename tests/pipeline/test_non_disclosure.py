@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import duckdb
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from whole_job import ingest, make_keys, query
 
+from pipeline import journal
 from pipeline.access import User
 from pipeline.errors import MeterveilError
 from pipeline.fleet.generate import generate_fleet
@@ -185,6 +187,28 @@ def test_a_restriction_empties_every_table_and_its_history_and_its_end_brings_th
     world.say(codes, restricted=False)
     world.ingest()
     assert personal | {"operational.field_work"} <= world.where(tokens)
+
+
+@pytest.mark.parametrize("step", ["_finish", "record_digests"], ids=["before a table changed", "after all had"])
+def test_a_run_that_dies_in_its_commit_leaves_nothing_of_them_to_whoever_finishes_it(world, planted, step):
+    codes, tokens = planted
+    world.say(codes, restricted=False)
+    world.ingest()
+    world.say(codes, restricted=True)
+    with patch.object(journal, step, side_effect=KeyboardInterrupt), pytest.raises((KeyboardInterrupt, RuntimeError)):
+        world.ingest()
+    assert world.where(tokens)
+    for lease in (world.path / "operational" / "leases").iterdir():  # as if the process had ended
+        lease.unlink()
+    with journal.sole_committer(world.lake):  # whoever comes next may have nothing to commit of its own
+        pass
+    assert world.where(tokens) == set()
+    for name in WITHHOLDING:
+        state = world.lake.state(name)
+        assert len(state.snapshots) == 1
+        assert world.lake.marked_data_paths(name, "") == {file.path for file in state.files()}
+    world.ingest()
+    assert_sound(world)
 
 
 def test_a_state_that_another_run_builds_on_goes_with_the_next_commit(world, planted):
