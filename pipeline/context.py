@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from pipeline.erasure import Erasures, digest_tombstones, read_tombstones
 from pipeline.horizons import read_horizons
@@ -15,7 +16,7 @@ from pipeline.load import Load
 from pipeline.machine import check_boot
 from pipeline.policy_file import load_policy
 from pipeline.reference import NO_REFERENCE, Snapshot, open_snapshot
-from pipeline.site_counts import SiteCounts
+from pipeline.site_counts import SiteCounts, count_by_day, count_by_period
 from pipeline.sources.base import ReadOptions
 from pipeline.stores import ObjectPath, locate
 from pipeline.table_state import CurrentFile
@@ -23,6 +24,7 @@ from transforms.calendar import LocalCalendar, local_calendar
 from transforms.plan import Dataset, Plan, epoch_label
 from transforms.policy import STATE_TABLE
 from transforms.pseudonym import derive_subkey
+from transforms.sites import cut_periods
 
 #: The table of runs. Every commit of a run changes it, so its snapshots tell what the lake was made with.
 RUNS = "operational.runs"
@@ -118,8 +120,20 @@ class OpenRun:
 
     @cached_property
     def sites(self) -> SiteCounts:
-        """How many sites share what is told of a site."""
-        return SiteCounts(self.reference, self.context.threads)
+        """How many sites share what is told of a site on a day."""
+        return count_by_day(self.reference, self.context.threads)
+
+    @cached_property
+    def periods(self) -> tuple[int, ...]:
+        """Bounds of the periods that datasets of sites have rows of, in days since 1970-01-01; empty without any."""
+        kept = [dataset.retention_days or 0 for dataset in self.datasets("sites")]
+        begin = begin_of_run(self.context.run_id).astimezone(ZoneInfo(self.lake.settings.time_zone)).date()
+        return cut_periods(begin, max(kept), [key.info.active_from for key in self.keyset.keys]) if kept else ()
+
+    @cached_property
+    def sites_by_period(self) -> SiteCounts:
+        """How many sites share what is told of a site in a period."""
+        return count_by_period(self.reference, self.periods, self.context.threads)
 
     @cached_property
     def load(self) -> Load:

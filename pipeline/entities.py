@@ -1,6 +1,6 @@
-"""Entity datasets: one file per bucket of customers, derived from the reference snapshot and replaced with it."""
+"""Entity datasets: a file per bucket of customers or of sites, derived from the reference and replaced with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import pyarrow as pa
@@ -20,21 +20,26 @@ from transforms.accounts import sum_accounts
 from transforms.calendar import to_date
 from transforms.derive import derive
 from transforms.marketing import select_marketable
-from transforms.plan import Plan
+from transforms.plan import Dataset, Plan
 from transforms.rows import Rows
+from transforms.sites import view_sites
 
 #: An entity is not of a day: its pseudonyms have the epoch of no date.
 _UNDATED = to_date(0)
 _MARKETING = "marketing"
 _BANS = "marketing_ban"
+_SITES = "sites"
 _MONTHS_MARK = "meterveil.months"
+#: Bounds of the periods that a file of sites has rows of.
+_PERIODS_MARK = "meterveil.periods"
 
 
 def list_stale_buckets(run: OpenRun) -> list[int]:
     """List the buckets whose entity datasets are to be derived.
 
     All, where the run's reference is not the lake's; or where the register of bans has gone out of date meanwhile,
-    while a dataset of the view ``marketing`` still has somebody; or where that went by other months than there are now.
+    while a dataset of the view ``marketing`` still has somebody; or where that went by other months than there are now,
+    or a dataset of the view ``sites`` lacks a period that has begun.
     """
     if changed := list_changed_buckets(run):
         return changed
@@ -42,15 +47,24 @@ def list_stale_buckets(run: OpenRun) -> list[int]:
     shown = any(file.rows for dataset in datasets for file in run.current[dataset.name].values())
     outdated = shown and bool(run.reference.version) and not bans_are_current(run)
     lagging = any(file_lags(file, run.load) for dataset in datasets for file in run.current[dataset.name].values())
-    return list(range(run.lake.settings.bucket_count)) if outdated or lagging else []
+    ended = any(
+        _read_mark(file, _PERIODS_MARK) != _join_periods(run.periods)
+        for dataset in run.datasets(_SITES)
+        for file in run.current[dataset.name].values()
+    )
+    return list(range(run.lake.settings.bucket_count)) if outdated or lagging or ended else []
 
 
 def file_lags(file: CurrentFile, load: Load) -> bool:
     """Tell whether a file of the view ``marketing`` went by other months than its rules would go by now."""
     if not load.used:
         return False
-    marks = pq.read_metadata(columnar(file.path)).metadata
-    return bool(marks.get(_MONTHS_MARK.encode()) != load.mark.encode())
+    return _read_mark(file, _MONTHS_MARK) != load.mark
+
+
+def periods_lag(file: CurrentFile, today: date) -> bool:
+    """Tell whether the last period of a file of the view ``sites`` has ended."""
+    return int(_read_mark(file, _PERIODS_MARK).rpartition(",")[2] or 0) <= today.toordinal() - _UNDATED.toordinal()
 
 
 def bans_are_current(run: OpenRun) -> bool:
@@ -71,6 +85,9 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
     label = f"{bucket:05d}"
     for view in (name for name, kind in VIEW_KINDS.items() if kind == "entity"):
         datasets = run.datasets(view)
+        if view == _SITES:
+            yield from (_derive_sites(run, dataset, bucket) for dataset in datasets)
+            continue
         if not datasets:
             continue
         rows = Rows({name: _as_array(column) for name, column in _view(run, view, bucket).items()})
@@ -81,6 +98,30 @@ def derive_bucket(run: OpenRun, bucket: int) -> Iterator[DataFile]:
             if view == _MARKETING and run.load.used:
                 footer[_MONTHS_MARK] = run.load.mark
             yield write_data_file(blocks, dataset, path, footer)
+
+
+def _derive_sites(run: OpenRun, dataset: Dataset, bucket: int) -> DataFile:
+    """Write a bucket of sites: period by period, each under the pseudonyms and as coarsely as of that time."""
+    stays, path = run.reference.stays(bucket), run.new_data_path(dataset, f"{bucket:05d}")
+    footer = run.footer(dataset, run.reference.version, _UNDATED) | {_PERIODS_MARK: _join_periods(run.periods)}
+
+    def make_blocks() -> Iterator[pa.Table]:
+        for period, columns in enumerate(view_sites(stays, run.periods)):
+            kept = slice(0) if run.is_beyond(dataset.name, run.periods[period + 1] - 1) else slice(None)
+            rows = Rows({name: values[kept] for name, values in columns.items()})
+            told = run.sites_by_period.generalise(dataset, period) if dataset.anonymity else None
+            yield from derive(dataset, rows, run.subkeys(dataset, to_date(run.periods[period])), told)
+
+    return write_data_file(make_blocks(), dataset, path, footer)
+
+
+def _join_periods(bounds: Sequence[int]) -> str:
+    return ",".join(map(str, bounds))
+
+
+def _read_mark(file: CurrentFile, mark: str) -> str:
+    marks: Mapping[bytes, bytes] = pq.read_metadata(columnar(file.path)).metadata or {}
+    return marks.get(mark.encode(), b"").decode()
 
 
 def _view(run: OpenRun, view: str, bucket: int) -> dict[str, pa.ChunkedArray]:

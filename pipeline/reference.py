@@ -4,6 +4,7 @@ A snapshot is a folder ``<root>/<version>`` that never changes, with an Arrow IP
 
 * ``points``: rows of ``POINTS_SCHEMA``, bucket and order by metering point;
 * ``occupancies``: rows of ``CONTRACTS_SCHEMA``, bucket by metering point, ordered by metering point and first day;
+* ``stays``: rows of ``STAYS_SCHEMA``, bucket by usage site, ordered by site, metering point and first day;
 * ``customers``: rows of the ``customers`` view, bucket and order by customer, attributes resolved over all sources;
 
 and, where the reference folder has registers (``schemas.registers``), by bucket of customers,
@@ -36,17 +37,19 @@ from pipeline.feeds import find_feeds, read_feed, refuse
 from pipeline.registers import Registers, ResolveRules, count_conflicts
 from pipeline.spill import Spill, create_private, map_ahead
 from pipeline.stores import ObjectPath, upload
-from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, POINTS_SCHEMA, SITES_SCHEMA
+from schemas.reference import CONTRACTS_SCHEMA, CUSTOMERS_SCHEMA, POINTS_SCHEMA, SITES_SCHEMA, STAYS_SCHEMA
 from schemas.registers import PROVENANCE_SCHEMA, REGISTERS
 from transforms.customers import CUSTOMERS_VIEW_SCHEMA, PLACED_SCHEMA, join_customers, place_contracts
+from transforms.sites import place_stays
 
 #: Raised with every change of what a snapshot holds, so that it gets another version and is built again.
-_FORMAT = 4
+_FORMAT = 5
 _MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _KINDS = {
     "points": POINTS_SCHEMA,
     "occupancies": CONTRACTS_SCHEMA,
+    "stays": STAYS_SCHEMA,
     "customers": CUSTOMERS_VIEW_SCHEMA,
     "provenance": PROVENANCE_SCHEMA,
     **{name: register.kept for name, register in REGISTERS.items() if register.facts},
@@ -81,6 +84,10 @@ class Snapshot:
     def occupancies(self, bucket: int) -> pa.Table:
         """Open a bucket's contracts, sorted by metering point and first day; rows of ``CONTRACTS_SCHEMA``."""
         return self._open_slice("occupancies", bucket)
+
+    def stays(self, bucket: int) -> pa.Table:
+        """Open what a bucket's usage sites are like, and when; sorted by site, metering point and first day."""
+        return self._open_slice("stays", bucket)
 
     def customers(self, bucket: int) -> pa.Table:
         """Open a bucket's rows of the ``customers`` view, sorted by customer; ``CUSTOMERS_VIEW_SCHEMA``."""
@@ -187,13 +194,14 @@ def _write_slices(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Scatter the feeds by bucket, then write the slices bucket by bucket; gives counts, and those of conflicts."""
     scratch, bucket_count = registers.scratch, registers.bucket_count
-    sites, contracts, customers, placed = (
+    sites, contracts, customers, placed, stays = (
         Spill(scratch / name, key, schema, bucket_count)
         for name, key, schema in (
             ("sites", "metering_point_id", SITES_SCHEMA),
             ("contracts", "metering_point_id", CONTRACTS_SCHEMA),
             ("customers", "customer_id", CUSTOMERS_SCHEMA),
             ("placed", "customer_id", PLACED_SCHEMA),
+            ("stays", "site_id", STAYS_SCHEMA),
         )
     )
     counts: Counter[str] = Counter()
@@ -204,16 +212,19 @@ def _write_slices(
         name = spill.folder.name
         return {name: spill.scatter(read_feed(name, feeds[name]) if name in feeds else ())}
 
-    def write_points(bucket: int) -> tuple[pa.Table, dict[str, int]]:
+    def write_points(bucket: int) -> "_PlacedContracts":
         return _write_points(bucket, sites, contracts, slices)
 
     def write_customers(bucket: int) -> "_CustomerCounts":
         return _write_customers(bucket, customers, placed, registers, slices)
 
     def place_all(pool: ThreadPoolExecutor) -> Iterator[pa.RecordBatch]:
-        for rows, found in map_ahead(pool, write_points, bucket_count):
-            counts.update(found)
-            yield from rows.to_batches()
+        with stays.open() as write_stays:
+            for found in map_ahead(pool, write_points, bucket_count):
+                counts.update(found.counts)
+                for batch in found.stays.to_batches():
+                    write_stays(batch)
+                yield from found.of_customers.to_batches()
 
     with ThreadPoolExecutor() as pool:
         for found in pool.map(scatter_feed, (sites, contracts, customers)):
@@ -228,8 +239,18 @@ def _write_slices(
                 registers.counts[name].update({"matched": -rows, "nobody": rows})
         places = pa.concat_arrays(withheld).unique()
         list(pool.map(lambda bucket: _withhold(bucket, places, slices), range(bucket_count)))
+        list(pool.map(lambda bucket: _write_stays(bucket, stays, places, slices), range(bucket_count)))
     _refuse_repeated(counts, feeds)
     return dict(counts), dict(conflicts)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacedContracts:
+    """The contracts at a bucket of points, on their way to their customers and to their sites; with counts."""
+
+    of_customers: pa.Table
+    stays: pa.Table
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,18 +270,19 @@ class _CustomerCounts:
     withheld: pa.Array
 
 
-def _write_points(bucket: int, sites: Spill, contracts: Spill, slices: Path) -> tuple[pa.Table, dict[str, int]]:
-    """Write a bucket's points and occupancies; gives the contracts with their sites, and counts."""
+def _write_points(bucket: int, sites: Spill, contracts: Spill, slices: Path) -> _PlacedContracts:
+    """Write a bucket's points and occupancies; gives the contracts with their sites."""
     points = sites.gather(bucket, "metering_point_id")
     occupancies = contracts.gather(bucket, "metering_point_id", "valid_from", "signed_at", "contract_id")
     nobody = pa.array(np.zeros(len(points), bool))  # until all customers are resolved
     _write_slice(slices, "points", bucket, points.append_column(POINTS_SCHEMA.field("withheld"), nobody))
     _write_slice(slices, "occupancies", bucket, occupancies)
     placed = place_contracts(occupancies, points)
-    return placed, {
+    counts = {
         "repeated metering_point_id": _count_repeated(points["metering_point_id"]),
         "contracts without site": placed["site_id"].null_count,
     }
+    return _PlacedContracts(placed, place_stays(occupancies, points), counts)
 
 
 def _write_customers(
@@ -295,6 +317,14 @@ def _withhold(bucket: int, sites: pa.Array, slices: Path) -> None:
         (slices / _name_slice("points", bucket)).unlink()  # what is mapped stays
         column = POINTS_SCHEMA.get_field_index("withheld")
         _write_slice(slices, "points", bucket, points.set_column(column, POINTS_SCHEMA.field(column), marked))
+
+
+def _write_stays(bucket: int, stays: Spill, withheld: pa.Array, slices: Path) -> None:
+    """Write a bucket's stays, with the mark of sites that nothing may tell the place of."""
+    rows = stays.gather(bucket, "site_id", "metering_point_id", "valid_from")
+    column = STAYS_SCHEMA.get_field_index("withheld")
+    marked = pc.is_in(rows["site_id"], withheld)
+    _write_slice(slices, "stays", bucket, rows.set_column(column, STAYS_SCHEMA.field(column), marked))
 
 
 def _refuse_repeated(counts: Counter[str], feeds: Mapping[str, Path]) -> None:

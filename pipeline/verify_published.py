@@ -4,13 +4,15 @@ And whether months that are kept in step, and target groups that go by them, lag
 """
 
 from collections.abc import Container, Mapping
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.cells import READINGS
-from pipeline.entities import file_lags
+from pipeline.entities import file_lags, periods_lag
 from pipeline.findings import Check, Findings
 from pipeline.horizons import read_horizons
 from pipeline.kept_months import is_kept_in_step, month_lags, name_month
@@ -53,7 +55,7 @@ def check_published(plan: Plan, findings: Findings, tables: Mapping[str, TableFi
 def check_kept(
     lake: Lake, plan: Plan, findings: Findings, tables: Mapping[str, TableFiles], intact: Container[str]
 ) -> None:
-    """Note the months with ids, and the target groups, that go by other cells or months than there are by now.
+    """Note what lags behind: months with ids and target groups by other cells or months, sites without this year.
 
     Args:
         lake: the lake.
@@ -64,7 +66,7 @@ def check_kept(
     """
     check, horizons = findings["published"], read_horizons(lake)
     current = {name: {file.label: file for file in table.current} for name, table in tables.items()}
-    cells = current.get(READINGS, {})
+    cells, today = current.get(READINGS, {}), datetime.now(ZoneInfo(lake.settings.time_zone)).date()
     load = Load(plan, current, lake.settings.bucket_count, threads=1)
     for dataset in plan.datasets.values():
         if is_kept_in_step(dataset):
@@ -74,10 +76,18 @@ def check_kept(
                 source = name_month(cells, month, bucket_in_month(label))
                 if has_cells and file.path in intact and month_lags(file, source):
                     check.note(file.path, "its cells have changed since; publish makes it again")
-        elif dataset.view == "marketing":
+        elif dataset.view in {"marketing", "sites"}:
             for file in current.get(dataset.name, {}).values():
-                if file.path in intact and file_lags(file, load):
-                    check.note(file.path, "target groups go by other months than there are; the next run derives them")
+                if file.path in intact:
+                    _note_lag(check, dataset, file, load, today)
+
+
+def _note_lag(check: Check, dataset: Dataset, file: CurrentFile, load: Load, today: date) -> None:
+    """Note what lags behind something else than the reference."""
+    if dataset.view == "sites" and periods_lag(file, today):
+        check.note(file.path, "a year has begun that it has no rows of; the next run derives it")
+    elif dataset.view == "marketing" and file_lags(file, load):
+        check.note(file.path, "target groups go by other months than there are; the next run derives them")
 
 
 def _check_cells(check: Check, plan: Plan, dataset: Dataset, file: CurrentFile) -> None:

@@ -27,6 +27,19 @@ SITES_SCHEMA = pa.schema(
 #: has lived there, so that nothing may tell where it is.
 POINTS_SCHEMA = SITES_SCHEMA.append(pa.field("withheld", pa.bool_(), nullable=False))
 
+#: One row per contract at a known point: when it is, and what its usage site is like.
+STAYS_SCHEMA = pa.schema(
+    [
+        *(POINTS_SCHEMA.field(name) for name in ("site_id", "metering_point_id")),
+        pa.field("valid_from", _DATE, nullable=False),
+        pa.field("valid_to", _DATE),
+        *(
+            POINTS_SCHEMA.field(name)
+            for name in ("postal_code", "municipality", "building_type", "heating", "fuse_a", "grid_area", "withheld")
+        ),
+    ]
+)
+
 #: One row per contract, in whole local days, half-open: ``valid_from`` is the first day, ``valid_to`` the first day
 #: after (null: open). Of two contracts that cover one point on one day the later signed one counts.
 CONTRACTS_SCHEMA = pa.schema(

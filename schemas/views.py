@@ -71,6 +71,14 @@ _SITE = (
 #: Where a usage site is: null of sites of people under an information restriction, in every view of points.
 PLACES = tuple(field.name for field in _SITE if field.field_class == "location")
 
+#: One row per usage site and period in which somebody has a contract there; a period is a year, or part of one.
+SITES = _view(
+    Field("site_id", pa.string(), True, "direct_identifier", "usage site"),
+    Field("valid_from", pa.date32(), True, "technical", "first local day of the period"),
+    Field("valid_to", pa.date32(), True, "technical", "first local day after the period"),
+    *_SITE,
+)
+
 #: One row per reading that counts.
 READINGS = _view(
     *_POINT,
@@ -295,6 +303,7 @@ AREA_HOURS = _view(
 VIEWS: dict[str, dict[str, Field]] = {
     "readings": READINGS,
     "daily": DAILY,
+    "sites": SITES,
     "customers": CUSTOMERS,
     "accounts": ACCOUNTS,
     "marketing": MARKETING,
@@ -314,6 +323,7 @@ WITHHELD_BY = frozenset({"information_restriction", "marketable"})
 VIEW_KINDS = {
     "readings": "cell",
     "daily": "cell",
+    "sites": "entity",
     "customers": "entity",
     "accounts": "entity",
     "marketing": "entity",

@@ -23,7 +23,7 @@ from transforms.plan import Column, PostalPrefix
 Ints = npt.NDArray[np.int64]
 
 #: The day after all others, of a contract that has no end.
-_OPEN = np.iinfo(np.int32).max
+OPEN = np.iinfo(np.int32).max
 _DAY_BITS = 31
 #: Sites are numbered by so many bits, and so many of their rows can be told apart.
 SITE_BITS, _ROW_BITS = 30, 33
@@ -38,7 +38,7 @@ class Contracted:
         site: int64, a number for each site; two sites may share one, and count as one then.
         values: of every column, by its rule; dictionaries of text.
         begins: int64, first local day of the contract.
-        ends: int64, first day after; ``_OPEN`` for none.
+        ends: int64, first day after; ``OPEN`` for none.
     """
 
     site: Ints
@@ -61,22 +61,26 @@ def list_contracted(
     at = pc.index_in(occupancies["metering_point_id"].combine_chunks(), points["metering_point_id"].combine_chunks())
     rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
     at = at.take(pa.array(rows)).to_numpy()
-    values = []
-    for column in columns:
-        known = points[column.source].combine_chunks()
-        if column.source in PLACES:  # what is told of nobody is shared by nobody
-            known = pc.if_else(points["withheld"].combine_chunks(), None, known)
-        encoded = known.dictionary_encode()
-        made = apply_rule(column, encoded.dictionary).dictionary_encode()  # what was different may be one now
-        indices = made.indices.take(encoded.indices).take(pa.array(at))
-        values.append(pa.DictionaryArray.from_arrays(indices, made.dictionary))
     begins, ends = (occupancies[name].combine_chunks().take(pa.array(rows)) for name in ("valid_from", "valid_to"))
     return Contracted(
         number_sites(points["site_id"].combine_chunks())[at].astype(np.int64),
-        tuple(values),
+        tuple(values.take(pa.array(at)) for values in tell_values(points, columns)),
         begins.view(pa.int32()).to_numpy().astype(np.int64),
-        ends.view(pa.int32()).fill_null(_OPEN).to_numpy().astype(np.int64),
+        ends.view(pa.int32()).fill_null(OPEN).to_numpy().astype(np.int64),
     )
+
+
+def tell_values(rows: pa.Table, columns: Sequence[Column]) -> list[pa.DictionaryArray]:
+    """Tell what rows of sites are by a dataset's columns, where ``withheld`` keeps no place; dictionaries of text."""
+    told = []
+    for column in columns:
+        known = rows[column.source].combine_chunks()
+        if column.source in PLACES:  # what is told of nobody is shared by nobody
+            known = pc.if_else(rows["withheld"].combine_chunks(), None, known)
+        encoded = known.dictionary_encode()
+        made = apply_rule(column, encoded.dictionary).dictionary_encode()  # what was different may be one now
+        told.append(pa.DictionaryArray.from_arrays(made.indices.take(encoded.indices), made.dictionary))
+    return told
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.registers import ATTRIBUTES, CUSTOMERS_FEED, REGISTERS, SPEAKERS
-from schemas.views import OF_EACH_READING, VIEW_KINDS, VIEWS, Field
+from schemas.views import OF_EACH_READING, VIEWS, Field
 from transforms.limits import compile_limits
 from transforms.load_features import find_months, list_sources, list_used
 from transforms.plan import PUBLISH_AFTER_DAYS, Dataset, Epoch, Keep, Plan, TargetGroup, Zone
@@ -57,7 +57,7 @@ STATE_FIELDS = (
 #: What a dataset says of its rows, besides its fields.
 _OF_ROWS = ("view", "domain", "epoch", "where", "anonymity", "disclosure")
 #: Kinds of views that analytics may select from.
-ANALYTICS_KINDS = ("cell", "month", "aggregate")
+ANALYTICS_VIEWS = ("readings", "daily", "sites", "months", "area_hours")
 _EPOCHS: dict[str, Epoch] = {"none": "", "year": "year", "quarter": "quarter", "month": "month"}
 _DAYS = {"day": Decimal(1), "month": Decimal("365.25") / 12, "year": Decimal("365.25")}
 
@@ -166,16 +166,26 @@ def _compile_resolution(orders: Mapping[str, Iterable[str]], sources: Iterable[s
     return {attribute: tuple(order) for attribute, order in orders.items()}
 
 
+def _check_periods(spec: Mapping[str, Any], path: Path) -> None:
+    if spec["view"] != "sites":
+        return
+    if "retention" not in spec:
+        raise PolicyError(path, "sites have a row for every year that is kept", "say how long: retention")
+    if spec.get("epoch", "none") not in {"none", "year"}:
+        raise PolicyError((*path, "epoch"), "rows of sites are of years", "use year or none")
+
+
 def _compile_dataset(name: str, spec: Mapping[str, Any], names: Names) -> Dataset:
     path = ("datasets", name)
     zone: Zone = "analytics" if name.startswith("analytics.") else "operational"
     expect(spec["view"], VIEWS, "view", (*path, "view"))
     check_audience(spec["audience"], names, (*path, "audience"))
     expect_all(spec["purposes"], names.purposes, "purpose", (*path, "purposes"))
-    if zone == "analytics" and VIEW_KINDS[spec["view"]] not in ANALYTICS_KINDS:
-        remedy = "use readings, daily, months or area_hours"
+    if zone == "analytics" and spec["view"] not in ANALYTICS_VIEWS:
+        remedy = f"use {', '.join(ANALYTICS_VIEWS[:-1])} or {ANALYTICS_VIEWS[-1]}"
         raise PolicyError((*path, "view"), f"analytics may not select from {spec['view']}", remedy)
     view = VIEWS[spec["view"]]
+    _check_periods(spec, path)
     _check_where(zone, spec.get("where", {}), view, names, (*path, "where"))
     columns = tuple(compile_columns(spec["fields"], view, (*path, "fields")))
     if not columns:

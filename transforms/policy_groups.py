@@ -11,8 +11,8 @@ from transforms.plan import Anonymity, Column, Disclosure, Zone
 from transforms.policy_errors import Path, PolicyError, expect
 from transforms.policy_use import Names, class_shown
 
-#: Views of a day's sites, of which the reference tells how many share something on that day.
-_COUNTED_VIEWS = ("readings", "daily")
+#: Views of sites of a day or a year, of which the reference tells how many share something then.
+_COUNTED_VIEWS = ("readings", "daily", "sites")
 
 
 def compile_anonymity(
@@ -41,7 +41,8 @@ def compile_anonymity(
     path = (*path, "anonymity")
     said = spec["anonymity"]
     if spec["view"] not in _COUNTED_VIEWS:
-        raise PolicyError(path, f"sites of {spec['view']} are not counted", f"use {' or '.join(_COUNTED_VIEWS)}")
+        remedy = f"use {', '.join(_COUNTED_VIEWS[:-1])} or {_COUNTED_VIEWS[-1]}"
+        raise PolicyError(path, f"sites of {spec['view']} are not counted", remedy)
     if any(item != ("contracted", True) for item in spec.get("where", {}).items()):
         raise PolicyError(path, "sites are counted that where leaves out", "leave where out, but for contracted: true")
     for name in said["columns"]:

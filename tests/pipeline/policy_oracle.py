@@ -257,13 +257,19 @@ def _breaches_of_groups(document: Document, spec: Document, *, analytics: bool) 
     if "anonymity" in spec:
         if not set(fine) <= set(spec["anonymity"]["columns"]) or not spec["anonymity"]["k"] >= 2:
             yield "something is told that nobody may share"
-        if spec.get("where", {}) not in ({}, {"contracted": True}) or spec["view"] not in ("readings", "daily"):
+        if spec.get("where", {}) not in ({}, {"contracted": True}) or spec["view"] not in (
+            "readings",
+            "daily",
+            "sites",
+        ):
             yield "those who share it are not counted"
     sources = {columns_of(spec)[name][0] for name in fine}
     asked = [name for name in spec.get("where", {}) if class_of(document, spec["view"], name) == "quasi_identifier"]
     fine += [name for name in asked if name not in sources]
     if "anonymity" not in spec and analytics and len(fine) > 1:
         yield f"{fine} together single people out"
+    if spec["view"] == "sites" and ("retention" not in spec or spec.get("epoch", "none") not in ("none", "year")):
+        yield "years that have no end, or pseudonyms of parts of one"
     if (spec["view"] == "area_hours") != ("disclosure" in spec):
         yield "sums of few"
 

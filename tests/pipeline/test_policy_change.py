@@ -22,7 +22,10 @@ OF_ROWS = {
     "a rule": ("postal_prefix: 3", "postal_prefix: 2"),
     "a filter": ("where: {contracted: true, tariff: spot}", "where: {contracted: true}"),
     "a column less": ("      peak_kw: keep\n", ""),
-    "an epoch": ("epoch: year", "epoch: month"),
+    "an epoch": (
+        "epoch: year\n    retention: 36 months\n    fields",
+        "epoch: month\n    retention: 36 months\n    fields",
+    ),
     "whom marketing may address": ("ban_list: 90 days", "ban_list: 91 days"),
     "a target group": ("feature: fuse_a, at_least: 25", "feature: fuse_a, at_least: 35"),
     "who is believed": ("phone: [customers, datahub_customer", "phone: [datahub_customer, customers"),

@@ -56,6 +56,7 @@ def test_columns_are_those_of_the_main_job(plan):
         "operational.customer_service": "customer_id name phone email postal_address language site_address "
         "metering_point_id contract_id valid_from valid_to",
         "analytics.readings": "metering_point site customer product direction resolution_s local_date start energy status",
+        "analytics.sites": "site valid_from valid_to building_type heating fuse_band postal_area",
         "analytics.daily": "metering_point site product direction local_date energy peak_kw base_kw night_share "
         "load_factor expected_minutes present_minutes heating fuse_band postal_area",
         "operational.quarantine_readings": " ".join(VIEWS["quarantine"]),
