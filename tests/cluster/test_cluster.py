@@ -101,6 +101,7 @@ def test_rows_are_the_same_by_workers_of_a_pool(fleet, cluster, tmp_path, worker
     assert_as_expected(fleet, tmp_path / "lake")
 
 
+@long
 def test_a_bad_file_is_told_in_a_line_and_leaves_the_lake_as_it_was(fleet, cluster, tmp_path):
     lake, bad = tmp_path / "lake", tmp_path / "cut.parquet"
     assert_done(fleet.run(lake, 1))

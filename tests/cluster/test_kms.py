@@ -82,6 +82,7 @@ def test_what_aws_refuses_and_an_aws_that_is_away_are_a_line(aws, tmp_path, monk
         open_keyset(path, kek)
 
 
+@pytest.mark.long
 def test_a_run_whose_workers_ask_aws_has_the_rows_of_one_with_a_kek_in_a_file(aws, fleet, tmp_path):
     kek, path = make_key(aws), tmp_path / "keyset.json"
     rewrap_keyset(fleet.keys["keyset"], str(fleet.keys["kek"]), path, kek)

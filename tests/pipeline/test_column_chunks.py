@@ -99,7 +99,7 @@ def doubled(values: pa.Array) -> pa.Array:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(column=columns(), page_rows=st.sampled_from([500, 1 << 15]))
 @example(column=("word", False, [[(None, 96)], [("OK", 8192), (None, 1)], []]), page_rows=1 << 15)
 @example(column=("known", True, [[(True, 1)]]), page_rows=1 << 15)

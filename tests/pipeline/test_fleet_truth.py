@@ -27,7 +27,7 @@ def deliveries(draw):
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(deliveries(), max_size=25))
 def test_deliveries_settle_as_a_plain_reading_of_the_rules_says(drawn):
     rows = np.zeros(len(drawn), dtype=ROW)

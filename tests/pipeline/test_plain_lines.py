@@ -186,7 +186,7 @@ def assert_same_both_ways(folder, form, content):
     st.sampled_from([1 << 14, 5, 16]),
     st.sampled_from(["\n", "\n", "\r\n"]),
 )
-@settings(max_examples=400)
+@settings(max_examples=100)
 def test_lines_are_read_as_if_each_were_parsed(tmp_path_factory, form, runs, changes, part, block, end):
     content = change(write_lines(form, runs).replace(b"\n", end.encode()), changes)
     with pytest.MonkeyPatch.context() as patch:

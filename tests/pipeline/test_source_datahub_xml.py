@@ -415,7 +415,7 @@ ODD = st.sampled_from(
     st.sampled_from(["kWh", "kWh", "Wh", "MWh", "GWh", "kvarh"]),
     st.sampled_from([200, 200, 1, 0]),
 )
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_runs_are_read_as_one_by_one(tmp_path_factory, lists, prefix, between, chunk, unit, layouts):
     text = message(*(series(*observations, point=f"64{n}", unit=unit) for n, observations in enumerate(lists)))
     text = text.replace("><", f">{between}<") if between else text
@@ -525,7 +525,7 @@ ONE = st.tuples(st.lists(CHANGES, max_size=2), st.integers(1, 3))
     st.sampled_from(["", "\n  ", "\r\n"]),
     st.sampled_from([1 << 20, 997, 3000]),
 )
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_borders_are_read_as_the_parser_reads_them(tmp_path_factory, kinds, between, chunk):
     parts = []
     for changes, times in kinds:

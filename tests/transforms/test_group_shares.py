@@ -91,7 +91,7 @@ def work_out(shown: list[set[int]], wanted: int, areas: int) -> bool:
 
 
 @given(random=st.integers(0, 2**32 - 1), municipalities=st.integers(1, 4))
-@settings(max_examples=100)
+@settings(max_examples=80)
 def test_no_hidden_count_follows_from_what_is_shown(random, municipalities):
     draw = np.random.default_rng(random)
     areas = [
