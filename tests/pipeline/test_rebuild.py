@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -50,15 +51,27 @@ def fleet(tmp_path_factory):
     return make_fleet(tmp_path_factory.mktemp("fleet"), points=60, days=2)
 
 
-@pytest.fixture
-def made(fleet, tmp_path):
-    """A lake of the default policy, its keys, another policy, and a lake that was made by that one."""
-    keys = make_keys(tmp_path)
+@pytest.fixture(scope="module")
+def first(fleet, tmp_path_factory):
+    """A lake of the default policy, its keys, another policy, and a lake that was made by that one; kept as they are."""
+    folder = tmp_path_factory.mktemp("first")
+    keys = make_keys(folder)
     reference = {"reference": fleet.folder / "fleet" / "reference", "buckets": BUCKETS}
-    policy = change_policy(tmp_path / "policy.yaml")
+    policy = change_policy(folder / "policy.yaml")
     for name, of in (("lake", None), ("wanted", policy)):
-        ingest(tmp_path / name, fleet.readings, keys, policy=of, **reference)
-    return tmp_path / "lake", keys, policy, tmp_path / "wanted"
+        ingest(folder / name, fleet.readings, keys, policy=of, **reference)
+        shutil.copytree(folder / name, folder / f"{name} as it was")
+    return folder / "lake", keys, policy, folder / "wanted"
+
+
+@pytest.fixture
+def made(first):
+    """The same for one test, always at the same place, since paths of a lake are absolute."""
+    lake, keys, policy, wanted = first
+    for place in (lake, wanted):
+        shutil.rmtree(place)
+        shutil.copytree(place.with_name(f"{place.name} as it was"), place)
+    return lake, keys, policy, wanted
 
 
 def rows(lake: Path) -> dict:
