@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.context import OpenRun
-from pipeline.parquet import DataFile, write_data_file
+from pipeline.parquet import DataFile, read_marks, write_data_file
 from pipeline.staging import FrameRef, read_frames, write_frames
 from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile
@@ -233,8 +233,7 @@ def _is_in_step(current: CurrentFile | None, footer: Mapping[str, str]) -> bool:
     """Tell whether a current file says that it derives from what it should."""
     if current is None:
         return False
-    marks = pq.read_metadata(columnar(current.path)).metadata
-    return all(marks.get(name.encode()) == value.encode() for name, value in footer.items())
+    return footer.items() <= read_marks(current.path).items()
 
 
 def _sources(datasets: Iterable[Dataset]) -> set[str]:

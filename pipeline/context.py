@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from pipeline.erasure import Erasures, digest_tombstones, read_tombstones
 from pipeline.horizons import read_horizons
@@ -20,7 +19,7 @@ from pipeline.site_counts import SiteCounts, count_by_day, count_by_period
 from pipeline.sources.base import ReadOptions
 from pipeline.stores import ObjectPath, locate
 from pipeline.table_state import CurrentFile
-from transforms.calendar import LocalCalendar, local_calendar
+from transforms.calendar import LocalCalendar, local_calendar, local_day, to_date
 from transforms.plan import Dataset, Plan, epoch_label
 from transforms.policy import STATE_TABLE
 from transforms.pseudonym import derive_subkey
@@ -127,8 +126,8 @@ class OpenRun:
     def periods(self) -> tuple[int, ...]:
         """Bounds of the periods that datasets of sites have rows of, in days since 1970-01-01; empty without any."""
         kept = [dataset.retention_days or 0 for dataset in self.datasets("sites")]
-        begin = begin_of_run(self.context.run_id).astimezone(ZoneInfo(self.lake.settings.time_zone)).date()
-        return cut_periods(begin, max(kept), [key.info.active_from for key in self.keyset.keys]) if kept else ()
+        today = to_date(local_day(begin_of_run(self.context.run_id), self.lake.settings.time_zone))
+        return cut_periods(today, max(kept), [key.info.active_from for key in self.keyset.keys]) if kept else ()
 
     @cached_property
     def sites_by_period(self) -> SiteCounts:

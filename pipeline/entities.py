@@ -1,23 +1,21 @@
 """Entity datasets: a file per bucket of customers or of sites, derived from the reference and replaced with it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from itertools import islice
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.context import OpenRun, begin_of_run
 from pipeline.load import Load
-from pipeline.night import local_day
-from pipeline.parquet import DataFile, write_data_file
+from pipeline.parquet import DataFile, read_marks, write_data_file
 from pipeline.reference import Snapshot
-from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile
 from pipeline.touched import list_changed_buckets
 from schemas.features import BAN_CHANNELS
 from schemas.views import VIEW_KINDS, VIEWS
 from transforms.accounts import sum_accounts
-from transforms.calendar import to_date
+from transforms.calendar import local_day, to_date
 from transforms.derive import derive
 from transforms.marketing import select_marketable
 from transforms.plan import Dataset, Plan
@@ -46,25 +44,29 @@ def list_stale_buckets(run: OpenRun) -> list[int]:
     datasets = run.datasets(_MARKETING)
     shown = any(file.rows for dataset in datasets for file in run.current[dataset.name].values())
     outdated = shown and bool(run.reference.version) and not bans_are_current(run)
-    lagging = any(file_lags(file, run.load) for dataset in datasets for file in run.current[dataset.name].values())
+    lagging = any(file_lags(file, run.load) for file in _take_one_each(run, datasets))
     ended = any(
-        _read_mark(file, _PERIODS_MARK) != _join_periods(run.periods)
-        for dataset in run.datasets(_SITES)
-        for file in run.current[dataset.name].values()
+        read_marks(file.path).get(_PERIODS_MARK) != _join_periods(run.periods)
+        for file in _take_one_each(run, run.datasets(_SITES))
     )
     return list(range(run.lake.settings.bucket_count)) if outdated or lagging or ended else []
+
+
+def _take_one_each(run: OpenRun, datasets: Sequence[Dataset]) -> Iterator[CurrentFile]:
+    """Take a current file of each dataset: those of all buckets are written by one run, so one tells of all."""
+    return (file for dataset in datasets for file in islice(run.current[dataset.name].values(), 1))
 
 
 def file_lags(file: CurrentFile, load: Load) -> bool:
     """Tell whether a file of the view ``marketing`` went by other months than its rules would go by now."""
     if not load.used:
         return False
-    return _read_mark(file, _MONTHS_MARK) != load.mark
+    return read_marks(file.path).get(_MONTHS_MARK) != load.mark
 
 
-def periods_lag(file: CurrentFile, today: date) -> bool:
-    """Tell whether the last period of a file of the view ``sites`` has ended."""
-    return int(_read_mark(file, _PERIODS_MARK).rpartition(",")[2] or 0) <= today.toordinal() - _UNDATED.toordinal()
+def periods_lag(file: CurrentFile, today: int) -> bool:
+    """Tell whether the last period of a file of the view ``sites`` has ended by a day (days since 1970-01-01)."""
+    return int(read_marks(file.path).get(_PERIODS_MARK, "0").rpartition(",")[2]) <= today
 
 
 def bans_are_current(run: OpenRun) -> bool:
@@ -117,11 +119,6 @@ def _derive_sites(run: OpenRun, dataset: Dataset, bucket: int) -> DataFile:
 
 def _join_periods(bounds: Sequence[int]) -> str:
     return ",".join(map(str, bounds))
-
-
-def _read_mark(file: CurrentFile, mark: str) -> str:
-    marks: Mapping[bytes, bytes] = pq.read_metadata(columnar(file.path)).metadata or {}
-    return marks.get(mark.encode(), b"").decode()
 
 
 def _view(run: OpenRun, view: str, bucket: int) -> dict[str, pa.ChunkedArray]:

@@ -11,10 +11,9 @@ from pipeline.context import newest_reference
 from pipeline.entities import bans_are_current_on, view_marketing
 from pipeline.lake import Lake
 from pipeline.load import Load
-from pipeline.night import local_day
 from pipeline.reference import Snapshot
 from pipeline.table_state import CurrentFile
-from transforms.calendar import to_date
+from transforms.calendar import local_day, to_date
 from transforms.customers import take_customers
 from transforms.group_shares import share_groups
 from transforms.plan import Disclosure, Plan

@@ -3,11 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 
-import pyarrow.parquet as pq
-
 from pipeline.cells import label_of, name_source
 from pipeline.labels import first_day_in
-from pipeline.stores import columnar
+from pipeline.parquet import read_marks
 from pipeline.table_state import CurrentFile
 from transforms.pieces import Cell
 from transforms.plan import Dataset
@@ -34,8 +32,7 @@ def month_lags(file: CurrentFile | None, source: str) -> bool:
     """Tell whether a month is not there, or derives from other files than its cells have by now (``name_month``)."""
     if file is None:
         return True
-    marks = pq.read_metadata(columnar(file.path)).metadata
-    return bool(marks.get(b"meterveil.source") != source.encode())
+    return read_marks(file.path).get("meterveil.source") != source
 
 
 def last_day_of(month: int) -> int:

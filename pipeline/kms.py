@@ -5,8 +5,9 @@ each call stands in the service's own log. What a secret is bound to goes along 
 from the environment, or from the machine's role, as the service's own client has it.
 """
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import MeterveilError
 
@@ -18,6 +19,21 @@ _SERVICES = {"aws-kms://": ("pipeline.kms_aws", "aws"), "gcp-kms://": ("pipeline
 SCHEMES = tuple(_SERVICES)
 #: How often and how long, in s, a service is asked.
 ATTEMPTS, CONNECT_S, READ_S = 6, 10, 30
+
+
+@dataclass(frozen=True, slots=True)
+class KmsKey:
+    """A key of a service.
+
+    Attributes:
+        name: as the service has it.
+        uri: as the user gave it, for errors.
+        client: of the service.
+    """
+
+    name: str
+    uri: str
+    client: Any
 
 
 def open_kms_key(kek: str) -> "WrappingKey":

@@ -1,14 +1,13 @@
 """Keys of AWS KMS: symmetric ones, named by ARN, id or alias."""
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline.kms import ATTEMPTS, CONNECT_S, READ_S, refused, unreachable
+from pipeline.kms import ATTEMPTS, CONNECT_S, READ_S, KmsKey, refused, unreachable
 from pipeline.wrapping import WrongKeyError
 
 #: Name under which AWS authenticates, and logs, what a secret is bound to.
@@ -16,19 +15,10 @@ _CONTEXT = "keyset"
 _WRONG = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
 
 
-@dataclass(frozen=True, slots=True)
-class AwsKey:
-    """A key of AWS KMS.
+class AwsKey(KmsKey):
+    """A key of AWS KMS."""
 
-    Attributes:
-        name: its ARN, id or alias.
-        uri: as the user gave it, for errors.
-        client: of the service.
-    """
-
-    name: str
-    uri: str
-    client: Any
+    __slots__ = ()
 
     def wrap(self, secret: bytes, bound: bytes) -> bytes:
         """Have the service wrap a secret."""

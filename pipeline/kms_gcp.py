@@ -1,29 +1,19 @@
 """Keys of Google Cloud KMS: symmetric ones, named by their resource."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, RetryError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.kms import KeyManagementServiceClient
 
-from pipeline.kms import READ_S, refused, unreachable
+from pipeline.kms import READ_S, KmsKey, refused, unreachable
 from pipeline.wrapping import WrongKeyError
 
 
-@dataclass(frozen=True, slots=True)
-class GcpKey:
-    """A key of Google Cloud KMS.
+class GcpKey(KmsKey):
+    """A key of Google Cloud KMS."""
 
-    Attributes:
-        name: its resource, ``projects/…/locations/…/keyRings/…/cryptoKeys/…``.
-        uri: as the user gave it, for errors.
-        client: of the service.
-    """
-
-    name: str
-    uri: str
-    client: Any
+    __slots__ = ()
 
     def wrap(self, secret: bytes, bound: bytes) -> bytes:
         """Have the service wrap a secret."""
@@ -31,18 +21,15 @@ class GcpKey:
 
     def unwrap(self, wrapped: bytes, bound: bytes) -> bytes:
         """Have the service unwrap a secret; raises ``WrongKeyError``."""
-        try:
-            return bytes(self._ask("decrypt", bound, ciphertext=wrapped).plaintext)
-        except InvalidArgument:
-            raise WrongKeyError from None
+        return bytes(self._ask("decrypt", bound, ciphertext=wrapped).plaintext)
 
     def _ask(self, action: str, bound: bytes, **given: bytes) -> Any:
         request = {"name": self.name, "additional_authenticated_data": bound, **given}
         try:
             return getattr(self.client, action)(request=request, timeout=READ_S)
-        except InvalidArgument:
-            raise
         except GoogleAPICallError as error:
+            if action == "decrypt" and isinstance(error, InvalidArgument):
+                raise WrongKeyError from None
             right = f"cloudkms.cryptoKeyVersions.useTo{action.title()}"
             raise refused(self.uri, type(error).__name__, right) from None
         except (RetryError, GoogleAuthError) as error:

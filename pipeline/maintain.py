@@ -28,12 +28,12 @@ from pipeline.lease import (
     list_dead,
     list_live,
 )
-from pipeline.night import local_day
 from pipeline.records import RecordPath
 from pipeline.resume import forget_abandoned, interrupted_run
 from pipeline.stores import ObjectPath, Place, delete_tree, locate
 from pipeline.table_state import TableState, is_cell_dataset
 from schemas.views import VIEW_KINDS
+from transforms.calendar import local_day
 from transforms.plan import Dataset, Plan
 
 #: How long a state of the lake can be asked for, unless the user says otherwise.

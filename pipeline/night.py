@@ -1,18 +1,16 @@
 """What a run makes of its night: which days it leaves incomplete, and whether a limit of the policy is exceeded."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 from pipeline.cells import CellWork, label_of
 from pipeline.completeness import count_days, find_daily
 from pipeline.context import OpenRun
 from pipeline.errors import MeterveilError
 from pipeline.totals import Totals
+from transforms.calendar import local_day
 from transforms.completeness import DayCount
 from transforms.limits import Limits
-
-_EPOCH = date(1970, 1, 1)
 
 
 def judge_night(
@@ -47,16 +45,6 @@ def judge_night(
                 remedy="nothing was committed; look at the input, or allow more (limits of the policy)",
             )
     return days, [breach.problem for breach in breaches]
-
-
-def local_day(now: datetime, time_zone: str) -> int:
-    """Give the local date of a time, in days since 1970-01-01."""
-    return day_number(now.astimezone(ZoneInfo(time_zone)).date())
-
-
-def day_number(day: date) -> int:
-    """Number a date: days since 1970-01-01."""
-    return (day - _EPOCH).days
 
 
 def _count_days(run: OpenRun, cells: Sequence[CellWork], limits: Limits, today: int) -> list[DayCount]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.column_chunks import ColumnKind, encode_chunk
 from pipeline.files import write_file
 from pipeline.labels import parse_label
-from pipeline.stores import locate
+from pipeline.stores import columnar, locate
 from pipeline.table_state import is_cell_dataset
 from pipeline.thrift import I16, STRUCT, Struct, decode_struct, encode_struct, i64, list_of, struct
 from transforms.decimals import as_decimal
@@ -43,6 +43,11 @@ class DataFile:
     sha256: str
     local_date: int | None
     label: str
+
+
+def read_marks(path: str) -> dict[str, str]:
+    """Read what a data file says that it derives from."""
+    return {key.decode(): value.decode() for key, value in (pq.read_metadata(columnar(path)).metadata or {}).items()}
 
 
 def write_data_file(blocks: Iterable[pa.Table], dataset: Dataset, path: str, key_value: Mapping[str, str]) -> DataFile:

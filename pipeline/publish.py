@@ -28,7 +28,6 @@ from pipeline.ingest import build_ingest
 from pipeline.kept_months import is_kept_in_step, last_day_of, month_lags, name_month
 from pipeline.labels import first_day_in, label_of_day, label_of_month, month_in
 from pipeline.lake import Lake, open_lake
-from pipeline.night import day_number, local_day
 from pipeline.overlap import OverlappedDoFn, OverlappedGroupsDoFn
 from pipeline.parquet import DataFile, write_data_file
 from pipeline.policy_file import load_policy
@@ -37,7 +36,7 @@ from pipeline.runners import Engine, run_pipeline
 from pipeline.stores import Place
 from transforms.area_sums import merge_areas, protect_areas, sum_areas
 from transforms.buckets import bucket_of
-from transforms.calendar import to_date
+from transforms.calendar import local_day, to_date, to_day
 from transforms.derive import derive
 from transforms.limits import NO_LIMITS
 from transforms.load_features import list_used
@@ -134,8 +133,8 @@ def _regroup(lake: Lake, policy: Place, plan: Plan, request: PublishRequest) -> 
 def list_due(run: OpenRun, request: PublishRequest) -> Due:
     """List the days and whole months that are old enough, and which datasets lack them."""
     today = local_day(begin_of_run(run.context.run_id), run.lake.settings.time_zone)
-    until = today - run.plan.publish_after_days if request.until is None else min(day_number(request.until), today - 1)
-    since = None if request.since is None else day_number(request.since)
+    until = today - run.plan.publish_after_days if request.until is None else min(to_day(request.until), today - 1)
+    since = None if request.since is None else to_day(request.since)
     days = sorted({cell_of(label).local_date for label in run.current[READINGS]})
     days = [day for day in days if day <= until and (since is None or day >= since)]
     areas, of_months = run.datasets(_AREAS), run.datasets(_MONTHS)

@@ -18,13 +18,13 @@ from pipeline.context import OpenRun, begin_of_run
 from pipeline.erased_rows import find_erased_rows
 from pipeline.errors import MeterveilError
 from pipeline.ledger import find_first
-from pipeline.night import local_day
 from pipeline.parquet import DataFile
 from pipeline.sources.fields import parse_energy
 from pipeline.totals import Totals, add_totals
 from pipeline.whole_rows import find_whole, read_rows, write_rows
 from schemas.reasons import Reason
 from schemas.views import RELEASES
+from transforms.calendar import local_day
 from transforms.fixes import find_places
 from transforms.plan import Dataset, Plan
 

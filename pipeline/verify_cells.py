@@ -15,6 +15,7 @@ from pipeline.findings import Findings
 from pipeline.horizons import read_horizons
 from pipeline.labels import bucket_in
 from pipeline.lake import Lake
+from pipeline.parquet import read_marks
 from pipeline.reference import Snapshot
 from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile, is_cell_dataset
@@ -182,7 +183,7 @@ class CellChecks:
 
     def _check_step(self, dataset: Dataset, cell: CurrentFile, file: CurrentFile) -> bool:
         """Check what a derived file says that it derives from; tells whether it is this cell."""
-        check, marks = self._findings["in step"], _footer(file.path)
+        check, marks = self._findings["in step"], read_marks(file.path)
         if marks.get("meterveil.source") != name_source(cell.path):
             check.find(file.path, "derives from another file than the cell's")
             return False
@@ -267,8 +268,3 @@ def _plain(rows: pa.Table) -> pa.Table:
     for name in texts:
         rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.string()))
     return rows
-
-
-def _footer(path: str) -> dict[str, str]:
-    """Read what a file says that it derives from."""
-    return {key.decode(): value.decode() for key, value in (pq.read_metadata(columnar(path)).metadata or {}).items()}

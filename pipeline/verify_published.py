@@ -4,8 +4,7 @@ And whether months that are kept in step, and target groups that go by them, lag
 """
 
 from collections.abc import Container, Mapping
-from datetime import date, datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +18,12 @@ from pipeline.kept_months import is_kept_in_step, month_lags, name_month
 from pipeline.labels import bucket_in_month, month_in
 from pipeline.lake import Lake
 from pipeline.load import Load
+from pipeline.parquet import read_marks
 from pipeline.stores import columnar
 from pipeline.table_state import CurrentFile
 from pipeline.verify_tables import TableFiles
 from schemas.views import VIEW_KINDS
+from transforms.calendar import local_day
 from transforms.plan import Dataset, Plan
 
 #: What a suppressed cell must not have.
@@ -66,7 +67,7 @@ def check_kept(
     """
     check, horizons = findings["published"], read_horizons(lake)
     current = {name: {file.label: file for file in table.current} for name, table in tables.items()}
-    cells, today = current.get(READINGS, {}), datetime.now(ZoneInfo(lake.settings.time_zone)).date()
+    cells, today = current.get(READINGS, {}), local_day(datetime.now(UTC), lake.settings.time_zone)
     load = Load(plan, current, lake.settings.bucket_count, threads=1)
     for dataset in plan.datasets.values():
         if is_kept_in_step(dataset):
@@ -82,7 +83,7 @@ def check_kept(
                     _note_lag(check, dataset, file, load, today)
 
 
-def _note_lag(check: Check, dataset: Dataset, file: CurrentFile, load: Load, today: date) -> None:
+def _note_lag(check: Check, dataset: Dataset, file: CurrentFile, load: Load, today: int) -> None:
     """Note what lags behind something else than the reference."""
     if dataset.view == "sites" and periods_lag(file, today):
         check.note(file.path, "a year has begun that it has no rows of; the next run derives it")
@@ -92,9 +93,9 @@ def _note_lag(check: Check, dataset: Dataset, file: CurrentFile, load: Load, tod
 
 def _check_cells(check: Check, plan: Plan, dataset: Dataset, file: CurrentFile) -> None:
     """Check what a file shows, if it was published by today's policy."""
-    marks = pq.read_metadata(columnar(file.path)).metadata or {}
+    marks = read_marks(file.path)
     names = {column.source: column.name for column in dataset.columns}
-    if marks.get(b"meterveil.policy") != plan.digest.encode() or not {"sites", "suppressed"} <= names.keys():
+    if marks.get("meterveil.policy") != plan.digest or not {"sites", "suppressed"} <= names.keys():
         return
     assert dataset.disclosure
     columns = [names[source] for source in ("suppressed", *_OF_CELL) if source in names]

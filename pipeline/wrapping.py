@@ -79,9 +79,7 @@ def open_wrapping_key(kek: str) -> WrappingKey:
     if kek.startswith(SCHEMES):
         return open_kms_key(kek)
     octets = (
-        _read_variable(kek.removeprefix(_ENVIRONMENT))
-        if kek.startswith(_ENVIRONMENT)
-        else read_private(locate_kek(kek))
+        _read_variable(kek.removeprefix(_ENVIRONMENT)) if kek.startswith(_ENVIRONMENT) else read_private(_locate(kek))
     )
     refuse_weak(octets, kek)
     if len(octets) != SECRET_BYTES:
@@ -95,8 +93,8 @@ def make_wrapping_key(kek: str) -> WrappingKey:
     Raises:
         MeterveilError: as ``open_wrapping_key``, or it would have to be made in a store.
     """
-    if not kek.startswith((*SCHEMES, _ENVIRONMENT)):
-        place = require_disk(locate_kek(kek))
+    if _is_place(kek):
+        place = require_disk(_locate(kek))
         if not place.exists():
             write_new(place, secrets.token_bytes(SECRET_BYTES))
     return open_wrapping_key(kek)
@@ -104,15 +102,15 @@ def make_wrapping_key(kek: str) -> WrappingKey:
 
 def absolute_kek(kek: str) -> str:
     """Name a KEK so that it is the same one from any folder."""
-    return kek if kek.startswith((*SCHEMES, _ENVIRONMENT)) else str(locate_kek(kek).resolve())
+    return str(_locate(kek).resolve()) if _is_place(kek) else kek
 
 
-def locate_kek(kek: str) -> Place:
-    """Find the place of a KEK that is a file or an object.
+def _is_place(kek: str) -> bool:
+    """Tell whether a KEK is a file or an object."""
+    return not kek.startswith((*SCHEMES, _ENVIRONMENT))
 
-    Raises:
-        MeterveilError: there is no such kind of place.
-    """
+
+def _locate(kek: str) -> Place:
     try:
         return locate(kek)
     except MeterveilError:

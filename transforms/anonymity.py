@@ -70,13 +70,18 @@ def list_contracted(
     )
 
 
+def withhold_place(name: str, values: pa.Array, withheld: pa.Array) -> pa.Array:
+    """Leave a field of sites null where nothing may tell the place, if it is one that does."""
+    return pc.if_else(withheld, None, values) if name in PLACES else values
+
+
 def tell_values(rows: pa.Table, columns: Sequence[Column]) -> list[pa.DictionaryArray]:
     """Tell what rows of sites are by a dataset's columns, where ``withheld`` keeps no place; dictionaries of text."""
     told = []
     for column in columns:
-        known = rows[column.source].combine_chunks()
-        if column.source in PLACES:  # what is told of nobody is shared by nobody
-            known = pc.if_else(rows["withheld"].combine_chunks(), None, known)
+        # What is told of nobody is shared by nobody.
+        withheld = rows["withheld"].combine_chunks()
+        known = withhold_place(column.source, rows[column.source].combine_chunks(), withheld)
         encoded = known.dictionary_encode()
         made = apply_rule(column, encoded.dictionary).dictionary_encode()  # what was different may be one now
         told.append(pa.DictionaryArray.from_arrays(made.indices.take(encoded.indices), made.dictionary))

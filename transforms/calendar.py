@@ -113,3 +113,8 @@ def to_date(day: int) -> date:
 def to_day(local_date: date) -> int:
     """Turn a date into days since 1970-01-01."""
     return (local_date - _EPOCH).days
+
+
+def local_day(moment: datetime, time_zone: str) -> int:
+    """Give the local date of a moment, in days since 1970-01-01."""
+    return to_day(moment.astimezone(ZoneInfo(time_zone)).date())

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from schemas.flags import Flag
 from schemas.series import DISTRICT_HEAT
-from schemas.views import PLACES, VIEWS
-from transforms.anonymity import Generalised, anonymise
+from schemas.views import VIEWS
+from transforms.anonymity import Generalised, anonymise, withhold_place
 from transforms.calendar import LocalCalendar
 from transforms.checks import check_grid
 from transforms.coarsen import sum_days
@@ -52,10 +52,7 @@ class Points:
 
     def shown(self, name: str) -> pa.Array:
         """Give an attribute as rows of single points may have it: without the places that are withheld."""
-        values = self.attribute(name)
-        if name not in PLACES or not self.occupancy.withheld.any():
-            return values
-        return pc.if_else(pa.array(self.occupancy.withheld), None, values)
+        return withhold_place(name, self.attribute(name), pa.array(self.occupancy.withheld))
 
 
 _OF_POINT = {"metering_point_id", "contracted", *(field.name for field in fields(Occupancy))}

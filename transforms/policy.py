@@ -56,7 +56,7 @@ STATE_FIELDS = (
 
 #: What a dataset says of its rows, besides its fields.
 _OF_ROWS = ("view", "domain", "epoch", "where", "anonymity", "disclosure")
-#: Kinds of views that analytics may select from.
+#: Views that analytics may select from.
 ANALYTICS_VIEWS = ("readings", "daily", "sites", "months", "area_hours")
 _EPOCHS: dict[str, Epoch] = {"none": "", "year": "year", "quarter": "quarter", "month": "month"}
 _DAYS = {"day": Decimal(1), "month": Decimal("365.25") / 12, "year": Decimal("365.25")}

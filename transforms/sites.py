@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.reference import STAYS_SCHEMA
-from schemas.views import PLACES, SITES
-from transforms.anonymity import OPEN, Contracted, tell_values
+from schemas.views import SITES
+from transforms.anonymity import OPEN, Contracted, tell_values, withhold_place
+from transforms.calendar import to_day
 from transforms.plan import Column
 
 Ints = npt.NDArray[np.int64]
-_EPOCH = date(1970, 1, 1)
 
 
 def place_stays(contracts: pa.Table, points: pa.Table) -> pa.Table:
@@ -58,7 +58,7 @@ def cut_periods(today: date, retention_days: int, keys: Iterable[date]) -> tuple
     end = date(today.year + 1, 1, 1)
     years = (date(year, 1, 1) for year in range(first.year + 1, today.year + 1))
     bounds = {first, end, *years, *(one for one in keys if first < one < end)}
-    return tuple((one - _EPOCH).days for one in sorted(bounds))
+    return tuple(map(to_day, sorted(bounds)))
 
 
 def list_stays(stays: pa.Table, columns: Sequence[Column], number_sites: Any, bounds: Sequence[int]) -> Contracted:
@@ -97,13 +97,12 @@ def view_sites(stays: pa.Table, bounds: Sequence[int]) -> Iterator[Mapping[str, 
         take = pa.array(rows[there])
         withheld = stays["withheld"].combine_chunks().take(take)
         columns = {}
-        for name, field in SITES.items():
+        for name in SITES:
             if name in ("valid_from", "valid_to"):
                 day = begin if name == "valid_from" else end
                 columns[name] = pa.array(np.full(len(take), day, np.int32)).view(pa.date32())
                 continue
-            values = stays[name].combine_chunks().take(take)
-            columns[name] = pc.if_else(withheld, pa.scalar(None, field.type), values) if name in PLACES else values
+            columns[name] = withhold_place(name, stays[name].combine_chunks().take(take), withheld)
         yield columns
 
 

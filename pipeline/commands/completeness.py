@@ -37,15 +37,15 @@ def _completeness(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from pipeline.completeness import count_lake, describe_days
-    from pipeline.night import day_number, local_day
+    from transforms.calendar import local_day, to_day
 
     lake, plan = open_lake_and_plan(arguments)
     today = local_day(datetime.now(UTC), lake.settings.time_zone)
     if arguments.last and not arguments.first:
         arguments.parser.error("--to needs --from")
     last = arguments.date or arguments.last
-    until = day_number(last) if last else today - 1
-    since = day_number(arguments.first) if arguments.first else until
+    until = to_day(last) if last else today - 1
+    since = to_day(arguments.first) if arguments.first else until
     if since > until:
         arguments.parser.error("the first day comes after the last")
     days = count_lake(lake, plan, range(since, until + 1))
