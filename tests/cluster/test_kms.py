@@ -101,6 +101,8 @@ class Google:
         self.keys = {"projects/p/locations/l/keyRings/r/cryptoKeys/" + name: os.urandom(32) for name in ("one", "two")}
 
     def encrypt(self, request, context):
+        if "/keyRings/" not in request.name:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such form of a name")
         sealed = self._find(request, context).encrypt(_NONCE, request.plaintext, request.additional_authenticated_data)
         return self.kms.EncryptResponse(ciphertext=sealed)
 
@@ -157,3 +159,12 @@ def test_a_keyset_opens_with_the_key_of_google_that_it_was_made_with(google, tmp
         open_keyset(path, other)
     with pytest.raises(MeterveilError, match=r"the KMS refuses: PermissionDenied; .*cryptoKeyVersions.useToDecrypt"):
         open_keyset(path, kek + "s")
+
+
+@pytest.mark.usefixtures("google")
+def test_a_name_that_is_none_of_google_is_told_and_no_keyset_is_made(tmp_path):
+    with pytest.raises(
+        MeterveilError, match=r"^gcp-kms://projects/p/k: the KMS refuses: InvalidArgument; .*useToEncrypt"
+    ):
+        create_keyset(tmp_path / "keyset.json", "gcp-kms://projects/p/k")
+    assert list(tmp_path.iterdir()) == []
