@@ -56,7 +56,7 @@ export WEEK
 test: setup ## run every test, on all processors
 	$(BIN)/pytest -n auto
 
-faults: setup ## kill the real command 200 times, let several run at once 50 times, and see what is left (20 minutes)
+faults: setup ## kill the real command 200 times, let several run at once 50 times, and see what is left (20 to 35 minutes)
 	$(BIN)/python tests/faults/campaign.py
 
 .venv/flink: .venv/installed
