@@ -30,7 +30,7 @@ class AuditEntry:
         at: when, with an offset.
         user: login name of who did it.
         command: ``ingest``, ``query`` …
-        outcome: ``done``, ``refused`` or ``failed``.
+        outcome: ``done``, ``refused`` or ``failed``; ``submitted`` of a run that goes on by itself.
         role: role that was claimed, if one was.
         purpose: purpose that was claimed, if one was.
         tables: tables that were read or written.

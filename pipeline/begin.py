@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipeline.files import write_file
 from pipeline.journal import sole_committer
 from pipeline.keys import SECRET_ACCESS, open_keyset
 from pipeline.lake import Lake
-from pipeline.lease import clean_up_dead, leased
+from pipeline.lease import clean_up_dead, leased, left_alone
 from pipeline.ledger import describe_options
 from pipeline.machine import tell_boot
 from pipeline.records import RecordPath
@@ -59,6 +59,7 @@ class RunRequest:
         asked: how to read inputs, as the user said it.
         read: the same, with ``now`` resolved.
         in_process: whether all that works for the run ends with this process.
+        detached: whether it goes on by itself on a cluster when this process has sent it there.
     """
 
     keyset: Place
@@ -68,6 +69,7 @@ class RunRequest:
     asked: ReadOptions = field(default_factory=ReadOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
     in_process: bool = True
+    detached: bool = False
 
 
 @contextmanager
@@ -127,7 +129,8 @@ def begin_run(
             remade=remade,
             boot="" if lake.settings.catalog else tell_boot(),
         )
-        with _audited(lake, command, run_id):
+        left = left_alone(lake, run_id) if request.detached else nullcontext()
+        with _audited(lake, command, run_id, "submitted" if request.detached else "done"), left:
             yield context
 
 
@@ -188,12 +191,12 @@ def stage_policy(lake: Lake, run_id: str, policy: Place) -> Path | ObjectPath:
 
 
 @contextmanager
-def _audited(lake: Lake, command: str, run_id: str) -> Iterator[None]:
+def _audited(lake: Lake, command: str, run_id: str, ended: str) -> Iterator[None]:
     """Leave a line in the audit log, however the run ends."""
     outcome = "failed"
     try:
         yield
-        outcome = "done"
+        outcome = ended
     finally:
         details: Mapping[str, str | int] = {"run": run_id}
         record_event(lake, AuditEntry(datetime.now(UTC), current_user().name, command, outcome, details=details))

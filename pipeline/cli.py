@@ -21,6 +21,7 @@ from pipeline.commands import (
     publish,
     quarantine,
     query,
+    runs,
 )
 from pipeline.commands.shared import EPILOG, Parser
 from pipeline.errors import MeterveilError, in_plain_words
@@ -95,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         lake,
         inspect,
         ingest,
+        runs,
         completeness,
         quarantine,
         query,

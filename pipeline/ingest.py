@@ -11,6 +11,8 @@ from pipeline.coders import register_coders
 from pipeline.commit import CommitRules, RunOutcome, commit_run
 from pipeline.context import RunContext, open_run
 from pipeline.errors import in_plain_words
+from pipeline.lake import open_lake
+from pipeline.lease import end_run
 from pipeline.parquet import DataFile
 from pipeline.quarantine import InputWork
 from pipeline.sources.base import Split
@@ -47,8 +49,20 @@ def build_ingest(
     *,
     skip_bad_files: bool,
     force: bool,
+    ends_run: bool,
 ) -> None:
-    """Wire the whole job; what each step does is a function of the module that it comes from."""
+    """Wire the whole job; what each step does is a function of the module that it comes from.
+
+    Args:
+        pipeline: what it becomes part of.
+        paths: input files.
+        context: the run.
+        rules: what the commit respects.
+        skip_bad_files: whether files that can't be read are listed.
+        force: whether files are read again.
+        ends_run: whether the run ends with the graph's last step. On a cluster it does: whoever sent it there may have
+            gone.
+    """
     planned = (
         pipeline
         | "Inputs" >> beam.Create(paths).with_output_types(str)
@@ -87,7 +101,7 @@ def build_ingest(
         once | "ListStale" >> beam.ParDo(ListStale(context)).with_output_types(int) | "SpreadStale" >> beam.Reshuffle()
     )
     entities = stale | "DeriveEntities" >> beam.ParDo(DeriveEntities(context)).with_output_types(DataFile)
-    _ = once | "Commit" >> beam.ParDo(
+    committed = once | "Commit" >> beam.ParDo(
         Commit(context, rules),
         AsList(cells),
         AsList(entities),
@@ -97,6 +111,10 @@ def build_ingest(
         AsList(planned[REPEATED]),
         AsList(quarantined),
     ).with_output_types(str)
+    if ends_run:
+        # What is tried again behind the reshuffle finds a commit that is done, and needs nothing that was staged.
+        ended = committed | "AfterCommit" >> beam.Reshuffle()
+        _ = ended | "EndRun" >> beam.ParDo(EndRun(context)).with_output_types(str)
 
 
 class Commit(beam.DoFn):
@@ -123,4 +141,16 @@ class Commit(beam.DoFn):
                 *(cells, entities, totals, sorted(inputs), problems, sorted(repeated), quarantine), parts=len(splits)
             )
             commit_run(open_run(self.context), outcome, self.rules)
+        yield element
+
+
+class EndRun(beam.DoFn):
+    """What follows the commit on a cluster: nothing that was staged is of use any more, and the lease ends."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    def process(self, element: str) -> Iterable[str]:
+        """End the run; its id comes out."""
+        end_run(open_lake(self.context.lake), element, tried_again=True)
         yield element

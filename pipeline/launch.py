@@ -52,6 +52,7 @@ class IngestRequest:
             the policy says.
         threads: threads of a worker, or None for what suits the engine.
         engine: where the graph runs.
+        detached: whether to leave when the cluster has the graph, which then goes on by itself.
     """
 
     readings: Sequence[str]
@@ -69,13 +70,15 @@ class IngestRequest:
     max_quarantined: float | None = None
     threads: int | None = None
     engine: Engine = field(default_factory=Engine)
+    detached: bool = False
 
 
 def run_ingest(request: IngestRequest) -> dict[str, Any]:
     """Ingest readings into a lake.
 
     Returns:
-        The run record (``pipeline.commit``), as it stands in ``operational.runs``.
+        The run record (``pipeline.commit``), as it stands in ``operational.runs``; of a run that goes on by itself its
+        id alone, and the outcome ``submitted``.
 
     Raises:
         MeterveilError: whatever went wrong, in one line; nothing was committed.
@@ -95,12 +98,20 @@ def run_ingest(request: IngestRequest) -> dict[str, Any]:
         asked=request.read,
         read=read,
         in_process=request.engine.is_in_process,
+        detached=request.detached,
     )
     rules = CommitRules("ingest", started.isoformat(), _choose_limits(plan, request.max_quarantined))
     with begin_run(lake, policy, plan, given, "ingest", started) as context:
         PROGRESS.reset()
-        build_ingest(pipeline, paths, context, rules, skip_bad_files=request.skip_bad_files, force=request.force)
-        run_pipeline(pipeline)
+        build_ingest(
+            *(pipeline, paths, context, rules),
+            skip_bad_files=request.skip_bad_files,
+            force=request.force,
+            ends_run=not given.in_process,
+        )
+        run_pipeline(pipeline, waits=not request.detached)
+    if request.detached:
+        return {"run_id": context.run_id, "outcome": "submitted"}
     return read_run_record(lake, context.run_id)
 
 

@@ -5,12 +5,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.context import mark_of, reference_folder, staging_folder
 from pipeline.errors import MeterveilError
@@ -27,6 +28,9 @@ from pipeline.table_state import TableState
 _HEARTBEAT_S = 10.0
 #: How long a run on another machine may be silent before it is taken for dead.
 _SILENCE_S = 300.0
+#: The same of a run that nobody watches, so that it is always silent: longer than a night's work takes, and over before
+#: the next night's begins, which clears away what a dead one left.
+_UNWATCHED_S = 12 * 3600.0
 #: Folders of the operational zone with files that are replaced.
 _DRAFTED = ("journal", "digests", "rebuild")
 
@@ -42,6 +46,8 @@ class Lease:
         machine: boot and process namespace, in which ``pid`` means one process; empty where that can't be told.
         pid: the process.
         process_started: its start in ticks since boot: a pid is used again, this pair is not.
+        silence_s: for how many seconds its file may be as it is before the run is taken for dead, where there is no
+            process to be asked.
     """
 
     command: str
@@ -50,6 +56,7 @@ class Lease:
     machine: str
     pid: int
     process_started: str
+    silence_s: float = _SILENCE_S
 
     @classmethod
     def of_this_process(cls, command: str) -> "Lease":
@@ -59,11 +66,31 @@ class Lease:
         return cls(command, now, socket.gethostname(), tell_machine(), pid, tell_start(pid))
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose lease is there.
+
+    Attributes:
+        run_id: the run.
+        command: what it does.
+        started_at: since when, ISO 8601.
+        is_live: whether it counts as at work.
+        until: until when it does without another sign of life; None where its process can be asked.
+    """
+
+    run_id: str
+    command: str
+    started_at: str
+    is_live: bool
+    until: datetime | None
+
+
 @contextmanager
 def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: bool = False) -> Iterator[None]:
     """Hold a lease while a run is at work, and leave nothing behind that no table lists.
 
-    What can't be deleted now, because the process dies or the disk is gone, the next run deletes.
+    A run on a cluster ends its own lease, in the last step of its graph: this block only keeps the lease alive. What
+    can't be deleted now, because the process dies or the disk is gone, the next run deletes.
 
     Args:
         lake: the lake.
@@ -80,12 +107,8 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: 
     heart.start()
     try:
         yield
-        if resumes or not in_process:  # attempts that were interrupted, or tried again, may have left files
-            with suppress(MeterveilError, OSError), sole_committer(lake):
-                clean_up(lake, [run_id])
-        with suppress(MeterveilError, OSError):
-            _delete_folder(staging_folder(lake, run_id))
-            path.unlink()
+        if in_process:
+            end_run(lake, run_id, tried_again=resumes)
     except Exception:
         if in_process and resumes:
             path.unlink(missing_ok=True)
@@ -96,6 +119,45 @@ def leased(lake: Lake, run_id: str, command: str, *, in_process: bool, resumes: 
     finally:
         done.set()
         heart.join()
+
+
+@contextmanager
+def left_alone(lake: Lake, run_id: str) -> Iterator[None]:
+    """Let go of a run that a cluster takes in this block: its lease is valid for some hours, whoever ends meanwhile.
+
+    If the block fails, nobody may have taken it: the lease is that of this process again, and ends with it.
+
+    Args:
+        lake: the lake.
+        run_id: the run, whose lease this process holds.
+    """
+    path = _path(lake, run_id)
+    mine = path.read_bytes()
+    unwatched = json.loads(mine) | {"machine": "", "silence_s": _UNWATCHED_S}
+    replace_file(path, json.dumps(unwatched).encode(), private=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(MeterveilError, OSError):
+            replace_file(path, mine, private=True)
+        raise
+
+
+def end_run(lake: Lake, run_id: str, *, tried_again: bool) -> None:
+    """End a run that is done: delete what it staged, and its lease. What can't be deleted now, the next run deletes.
+
+    Args:
+        lake: the lake.
+        run_id: the run.
+        tried_again: whether attempts that were interrupted, or tried again, may have left other files.
+    """
+    with suppress(MeterveilError, OSError):
+        if tried_again:
+            with sole_committer(lake):
+                clean_up(lake, [run_id])
+        else:
+            _delete_folder(staging_folder(lake, run_id))
+            _path(lake, run_id).unlink()
 
 
 def check_lease(lake: Lake, run_id: str) -> None:
@@ -110,6 +172,17 @@ def check_lease(lake: Lake, run_id: str) -> None:
             where=run_id,
             remedy="nothing was committed; run it again",
         )
+
+
+def list_holders(lake: Lake) -> list[Holder]:
+    """List whose leases are there, of runs at work and dead ones, the oldest first."""
+    found = []
+    for path in _paths(lake):
+        with suppress(FileNotFoundError):  # it has just ended
+            fields, beat = json.loads(path.read_bytes()), path.stat().st_mtime
+            until = None if _is_here(fields) else datetime.fromtimestamp(beat + _silence(fields), UTC)
+            found.append(Holder(path.stem, fields["command"], fields["started_at"], is_live(path), until))
+    return found
 
 
 def list_live(lake: Lake) -> list[str]:
@@ -147,17 +220,26 @@ def is_live(path: Place) -> bool:
         fields, beat = json.loads(path.read_bytes()), path.stat().st_mtime
     except FileNotFoundError:  # it has just ended
         return False
-    if fields["machine"] and fields["machine"] == tell_machine():
+    if _is_here(fields):
         return bool(tell_start(fields["pid"]) == fields["process_started"])
-    return time.time() - beat < _SILENCE_S  # a time to come is young: clocks differ, and are set
+    return time.time() - beat < _silence(fields)  # a time to come is young: clocks differ, and are set
+
+
+def _is_here(fields: Mapping[str, Any]) -> bool:
+    return bool(fields["machine"]) and fields["machine"] == tell_machine()
+
+
+def _silence(fields: Mapping[str, Any]) -> float:
+    return float(fields.get("silence_s", _SILENCE_S))
 
 
 def clean_up_dead(lake: Lake) -> None:
     """Delete what runs that died left behind; to be called by the sole committer, who has finished their commits."""
-    leases = {path.stem: is_live(path) for path in _paths(lake)}
+    staged = {path.name for path in staging_folder(lake, "").glob("*")}  # a step that ended too late has no lease
+    leases = {path.stem: is_live(path) for path in _paths(lake)}  # afterwards: a run has its lease before it stages
     live = [run_id for run_id, lives in leases.items() if lives]
     # Looked up once: whoever has come since waits for the lock that the caller has, and is no dead one.
-    if dead := sorted(leases.keys() - {*live, interrupted_run(lake)}):
+    if dead := sorted((leases.keys() | staged) - {*live, interrupted_run(lake)}):
         clean_up(lake, dead)
     if len(live) <= 1:  # the caller: nobody else builds a snapshot
         for folder in reference_folder(lake).glob(".building-*"):

@@ -126,7 +126,7 @@ def _regroup(lake: Lake, policy: Place, plan: Plan, request: PublishRequest) -> 
             return
         pipeline = Engine().make_pipeline()
         rules = CommitRules("publish", now.isoformat(), NO_LIMITS)
-        build_ingest(pipeline, [], context, rules, skip_bad_files=False, force=False)
+        build_ingest(pipeline, [], context, rules, skip_bad_files=False, force=False, ends_run=False)
         run_pipeline(pipeline)
 
 

@@ -64,6 +64,11 @@ class Engine:
         return self.runner in _LOCAL and mode != "multi_processing"
 
     @property
+    def writes_template(self) -> bool:
+        """Whether the graph is only written down: Dataflow begins a template's job when its launcher has ended."""
+        return bool(PipelineOptions(list(self.flags)).view_as(GoogleCloudOptions).template_location)
+
+    @property
     def threads(self) -> int:
         """Threads a worker works with: elsewhere, workers are as many as the runner has processors to give."""
         return (os.cpu_count() or 1) if self.is_in_process else 1
@@ -111,15 +116,19 @@ class Engine:
             ) from None
 
 
-def run_pipeline(pipeline: beam.Pipeline) -> None:
+def run_pipeline(pipeline: beam.Pipeline, *, waits: bool = True) -> None:
     """Run a pipeline to its end; a job service is asked to cancel it if this process is interrupted.
+
+    Args:
+        pipeline: what to run.
+        waits: whether to stay until its end; else only until a cluster has it, or it is written down for a template.
 
     Raises:
         MeterveilError: it failed, in the words of the step that did if there are any.
     """
     try:
         with _without_tracebacks(), _own_temporaries(pipeline):
-            _run_to_end(pipeline)
+            _run(pipeline, waits=waits)
     except MeterveilError as error:
         raise MeterveilError(str(error).partition(_SUFFIX)[0]) from None
     except grpc.FutureTimeoutError:
@@ -140,12 +149,14 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
         raise explain_failure(str(error)) from None
 
 
-def _run_to_end(pipeline: beam.Pipeline) -> None:
+def _run(pipeline: beam.Pipeline, *, waits: bool) -> None:
     if isinstance(pipeline.runner, FnApiRunner):
         pipeline.run().wait_until_finish()
         return
     with _stopped_as_interrupted():
         result = pipeline.run()
+        if not waits:
+            return
         try:
             result.wait_until_finish()
         except KeyboardInterrupt:

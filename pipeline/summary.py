@@ -45,10 +45,15 @@ def show_progress(what: str) -> Iterator[None]:
             thread.join()
 
 
-def print_record(record: dict[str, Any], console: Console, started: float) -> None:
-    """Print the summary of a run: readings, what became of them, tables, seconds."""
+def print_record(record: dict[str, Any], console: Console, started: float | None = None) -> None:
+    """Print the summary of a run: readings, what became of them, tables, seconds.
+
+    Args:
+        record: of the run (``pipeline.commit``).
+        console: where to.
+        started: when the command that ran it was, by the monotonic clock; None if it was another one.
+    """
     totals = Totals(**record["totals"])
-    wall = time.monotonic() - started
     readings = Table(title=f"Run {record['run_id']}", title_justify="left")
     readings.add_column("readings")
     readings.add_column("count", justify="right")
@@ -81,9 +86,11 @@ def print_record(record: dict[str, Any], console: Console, started: float) -> No
     for line in record["skipped"]:
         console.print(f"skipped: {line}", style="yellow", highlight=False)
     began, ended = (datetime.fromisoformat(record[name]) for name in ("started_at", "committed_at"))
+    to_commit = (ended - began).total_seconds()
+    wall = to_commit if started is None else time.monotonic() - started
     rate = totals.count("delivered") / max(wall, 1e-9)
     console.print(
-        f"{wall:.1f} s ({(ended - began).total_seconds():.1f} s to the commit), {rate:,.0f} readings/s, "
+        f"{wall:.1f} s ({to_commit:.1f} s to the commit), {rate:,.0f} readings/s, "
         f"{totals.count('cells')} cells, {totals.count('cells_unchanged')} of them unchanged",
         highlight=False,
     )

@@ -50,6 +50,9 @@ def describe(commands: Any) -> None:
     )
     command.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
     command.add_argument("--runner", default="DirectRunner", help="DirectRunner: in this process, on all cores")
+    command.add_argument(
+        "--detach", action="store_true", help="on a cluster: leave when it has the job, which then commits by itself"
+    )
     command.add_argument("--run-record", type=Path, metavar="FILE", help="also write the run record there, as JSON")
     add_json(command)
     command.set_defaults(run=_ingest, parser=command, beam_options=[])
@@ -63,10 +66,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         from pipeline.summary import print_description, print_record, show_progress
 
     engine = Engine(arguments.runner, arguments.beam_options)
-    if fault := engine.find_fault():
-        arguments.parser.error(fault)
-    if not arguments.readings and not arguments.reference:
-        arguments.parser.error("give --readings, --reference, or both")
+    _check_usage(arguments, engine)
     if arguments.run_record and (not arguments.run_record.parent.is_dir() or arguments.run_record.is_dir()):
         raise MeterveilError("can't be written", where=str(arguments.run_record), remedy="name a file in a folder")
     request = IngestRequest(
@@ -89,6 +89,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         max_quarantined=arguments.max_quarantined,
         engine=engine,
+        detached=arguments.detach,
     )
     if arguments.dry_run:
         description = describe_ingest(request)
@@ -100,6 +101,9 @@ def _ingest(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     with show_progress("ingesting"):
         record = run_ingest(request)
+    if arguments.detach:
+        print(json.dumps(record, indent=2) if arguments.json else f"run {record['run_id']} goes on by itself")
+        return 0
     if arguments.run_record:
         arguments.run_record.write_text(json.dumps(record, indent=2), encoding="utf-8")
     if arguments.json:
@@ -107,3 +111,15 @@ def _ingest(arguments: argparse.Namespace) -> int:
     else:
         print_record(record, Console(soft_wrap=True), started)
     return tell_warnings(record["warnings"])
+
+
+def _check_usage(arguments: argparse.Namespace, engine: Any) -> None:
+    """Refuse what contradicts itself, before anything is looked at."""
+    if fault := engine.find_fault():
+        arguments.parser.error(fault)
+    if arguments.detach and (engine.is_in_process or arguments.run_record):
+        arguments.parser.error("--detach is for a runner on a cluster, and leaves no run record; see meterveil runs")
+    if engine.writes_template and not arguments.detach:
+        arguments.parser.error("with --template_location the job begins when this has ended: give --detach")
+    if not arguments.readings and not arguments.reference:
+        arguments.parser.error("give --readings, --reference, or both")

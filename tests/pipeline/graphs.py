@@ -42,7 +42,8 @@ def wire_ingest(pipeline: beam.Pipeline, fleet_run) -> None:
         threads=1,
     )
     paths = sorted(str(path) for path in (fleet_run.folder / "readings").iterdir())
-    build_ingest(pipeline, paths, context, CommitRules("ingest", "", NO_LIMITS), skip_bad_files=False, force=False)
+    rules = CommitRules("ingest", "", NO_LIMITS)
+    build_ingest(pipeline, paths, context, rules, skip_bad_files=False, force=False, ends_run=True)
 
 
 def parts_of(coder):

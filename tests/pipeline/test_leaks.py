@@ -313,6 +313,7 @@ def graph_of(retailer, **changes) -> list[bytes]:
         rules,
         skip_bad_files=False,
         force=False,
+        ends_run=True,
     )
     texts = unpack_graph(pipeline.to_runner_api().SerializeToString())
     assert sum(b"20260330T040000Z-0123abcd" in text for text in texts) >= 5, "the state of the steps is searched"
