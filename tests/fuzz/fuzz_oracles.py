@@ -266,7 +266,8 @@ def list_records(content: bytes) -> list[Any]:
     schema = fastavro.parse_schema(json.loads(json.dumps(header.schema).replace("logicalType", "meant")))
     records = []
     while held.tell() < len(held.getbuffer()):
-        records.append(fastavro.schemaless_reader(held, schema, None))
+        # What no reading is made of may be damaged.
+        records.append(fastavro.schemaless_reader(held, schema, None, handle_unicode_errors="replace"))
     return records
 
 
