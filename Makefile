@@ -1,7 +1,7 @@
 # Everything is made in .venv/ and demo/; both can be deleted at any time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz test-image test-cluster faults-cluster faults-store flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
+.PHONY: help setup demo test faults fuzz test-image test-dataflow test-cluster faults-cluster faults-store flink-demo lint bench bench-kernels bench-compare bench-national bench-contracts bench-formats bench-month bench-night bench-years bench-feeds bench-sources bench-startup bench-flink constraints clean
 
 BIN := .venv/bin
 # The first of these that runs and is new enough.
@@ -67,6 +67,12 @@ faults: setup ## kill the real command 200 times, let several run at once 50 tim
 test-image: setup ## lint the container image, and run its install steps in an empty environment (some minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,deploy]'
 	METERVEIL_TEST_IMAGE=1 $(BIN)/pytest -rs tests/test_image.py
+
+test-dataflow: setup ## what is submitted to Dataflow, by its own client, in an environment of its own (some minutes)
+	$(PYTHON) -m venv --clear build/dataflow
+	build/dataflow/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,deploy]'
+	build/dataflow/bin/pip install --quiet --disable-pip-version-check -r deploy/dataflow/requirements.txt
+	build/dataflow/bin/pytest -rs tests/pipeline/test_dataflow.py tests/pipeline/test_flex_template.py
 
 CLUSTER ?= long or not long
 test-cluster: .venv/flink ## real Flink, S3 and PostgreSQL on loopback: the same rows, and nothing left of them (needs Java 17, Maven, Go, PostgreSQL)
