@@ -3,8 +3,8 @@
 ``locate`` makes a place of what a user or a manifest says. A file of this machine is a ``Path``, and nothing of it is
 any slower. An object is an ``ObjectPath``, which has those of ``Path``'s methods that a lake needs: an object is put
 whole or not at all, there are no folders, and nothing is renamed. Credentials and endpoints come from the environment
-of whoever opens it (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS`` …), or from the
-machine's role; no place, option or graph holds one.
+of whoever opens it (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``,
+``STORAGE_EMULATOR_HOST`` …), or from the machine's role; no place, option or graph holds one.
 """
 
 import errno
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -26,6 +27,8 @@ from pipeline.records import RecordPath
 
 #: How often a request is tried, each time after a longer wait: half a minute of a server that is away.
 _ATTEMPTS = 8
+#: The same of Google's client, which goes by the time.
+_AGAIN = timedelta(seconds=45)
 Found = TypeVar("Found")
 #: Requests at a time, where many objects are looked at.
 _AT_ONCE = 16
@@ -117,6 +120,11 @@ class ObjectPath(PurePosixPath):
                 if not missing_ok:
                     raise
 
+    def delete_below(self) -> None:
+        """Delete all objects under this prefix."""
+        with _store_faults(self):
+            self.filesystem.delete_dir(self.key)
+
     def iterdir(self) -> Iterator[Self]:
         """List objects and prefixes one level below; none where there is nothing."""
         return (self / info.base_name for info in self._list(recursive=False))
@@ -152,11 +160,28 @@ class ObjectPath(PurePosixPath):
             return self.filesystem.get_file_info(FileSelector(self.key, recursive=recursive, allow_not_found=True))
 
 
+class GoogleObjectPath(ObjectPath):
+    """An object of Google Cloud Storage, ``gs://bucket/key``: pyarrow's client takes no prefix for a folder."""
+
+    __slots__ = ()
+
+    def delete_below(self) -> None:
+        """Delete all objects under this prefix."""
+        with _store_faults(self):
+            self.filesystem.delete_dir_contents(self.key, missing_dir_ok=True)
+
+    def iterdir(self) -> Iterator[Self]:
+        """List objects and prefixes one level below: found by all that is below, since no listing tells prefixes."""
+        depth = len(self.parts)
+        below = (type(self)(self.parts[0], info.path) for info in self._list(recursive=True) if info.is_file)
+        return iter(sorted({type(self)(*path.parts[: depth + 1]) for path in below}))
+
+
 #: Where a file is, or is to be.
 Place = Path | ObjectPath | RecordPath
 #: pyarrow's ``FileType``, whose import is that of every store.
 _NOT_FOUND, _FOLDER = 0, 3
-_KINDS: dict[str, type[ObjectPath | RecordPath]] = {"s3": ObjectPath, "gs": ObjectPath, "postgresql": RecordPath}
+_KINDS: dict[str, type[ObjectPath | RecordPath]] = {"s3": ObjectPath, "gs": GoogleObjectPath, "postgresql": RecordPath}
 
 
 def locate(place: str | Place) -> Place:
@@ -221,8 +246,7 @@ def delete_tree(place: Place) -> None:
     if isinstance(place, Path):
         shutil.rmtree(place)
     elif isinstance(place, ObjectPath):
-        with _store_faults(place):
-            place.filesystem.delete_dir(place.key)
+        place.delete_below()
 
 
 @contextmanager
@@ -275,7 +299,10 @@ def _open_store(scheme: str) -> Any:
     from pyarrow import fs
 
     if scheme == "gs:":
-        return fs.GcsFileSystem()
+        emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")  # as Google's own clients have it
+        secure, _, host = emulator.rpartition("://")
+        named = {"endpoint_override": host, "scheme": secure or "http", "anonymous": True} if emulator else {}
+        return fs.GcsFileSystem(retry_time_limit=_AGAIN, **named)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return fs.S3FileSystem(
         endpoint_override=endpoint,

@@ -1,7 +1,8 @@
-"""An object store and a catalog server on this machine's loopback, to try a lake of many machines with.
+"""Object stores and a catalog server on this machine's loopback, to try a lake of many machines with.
 
-The store is versitygw, an S3 server over a folder, built from its Go module; the catalog server a PostgreSQL of the
-system's packages. ``python deploy/store/servers.py`` keeps both until Ctrl-C and says how to use them.
+The stores are versitygw, an S3 server, and fake-gcs-server, which speaks as Google Cloud Storage does: both over a
+folder, built from their Go modules. The catalog server is a PostgreSQL of the system's packages.
+``python deploy/store/servers.py`` keeps the S3 server and PostgreSQL until Ctrl-C and says how to use them.
 """
 
 import os
@@ -27,9 +28,10 @@ from ports import LOOPBACK, find_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "lakes"
-#: Where the S3 server is kept that Go builds.
-_BUILT = ROOT / "build" / "store" / "versitygw"
-_MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+#: Where the stores' programs are kept, which Go builds of these modules.
+_BUILT = ROOT / "build" / "store"
+_S3_MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+_GOOGLE_MODULE = "github.com/fsouza/fake-gcs-server@v1.56.1"
 _READY_S, _ENDED_S, _POLL_S = 30.0, 15.0, 0.05
 
 
@@ -134,7 +136,7 @@ class Servers:
 
 def find_missing() -> str:
     """Say what the servers lack on this machine; empty if nothing is missing."""
-    if not _BUILT.exists() and not shutil.which("go"):
+    if not _is_built(_S3_MODULE) and not shutil.which("go"):
         return "no Go, which builds the S3 server"
     if _find_postgres() is None or not shutil.which("psql"):
         return "no PostgreSQL: install the system's packages postgresql and postgresql-client"
@@ -150,7 +152,7 @@ def run_servers() -> Iterator[Servers]:
     """
     if missing := find_missing():
         raise MeterveilError(missing, where="servers")
-    _build()
+    _build(_S3_MODULE)
     with TemporaryDirectory(prefix="meterveil-store-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -174,26 +176,62 @@ def run_servers() -> Iterator[Servers]:
             postgres.stop()
 
 
-def _build() -> None:
-    if _BUILT.exists():
-        return
-    _BUILT.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def run_google() -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """Run a store that speaks as Google's until the block ends; gives its bucket's folder, and what a process needs.
+
+    Raises:
+        MeterveilError: it can't be built, or does not come up.
+    """
+    if not _is_built(_GOOGLE_MODULE) and not shutil.which("go"):
+        raise MeterveilError("no Go, which builds it", where="Google store")
+    program = _build(_GOOGLE_MODULE)
+    (port,) = find_ports(1)
+    address = f"{LOOPBACK}:{port}"
+    with TemporaryDirectory(prefix="meterveil-store-") as name:
+        objects = Path(name) / "objects"
+        (objects / BUCKET).mkdir(parents=True)
+        options = {"scheme": "http", "host": LOOPBACK, "port": port, "public-host": address, "filesystem-root": objects}
+        flags = [f"-{option}={value}" for option, value in options.items()]
+        server = Server("Google store", [str(program), *flags, "-log-level=warn"], port, {}, Path(name) / "google.log")
+        try:
+            server.start()
+            yield objects / BUCKET, {"STORAGE_EMULATOR_HOST": f"http://{address}"}
+        finally:
+            server.stop()
+
+
+def _program_of(module: str) -> Path:
+    return _BUILT / module.partition("@")[0].rpartition("/")[2]
+
+
+def _is_built(module: str) -> bool:
+    return _program_of(module).exists()
+
+
+def _build(module: str) -> Path:
+    program = _program_of(module)
+    if program.exists():
+        return program
+    _BUILT.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        ["go", "install", _MODULE],
+        ["go", "install", module],
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "GOBIN": str(_BUILT.parent)},
+        env={**os.environ, "GOBIN": str(_BUILT)},
     )
     if done.returncode:
         words = done.stderr.strip().splitlines()[-1:] or [""]
-        raise MeterveilError(f"its module can't be built: {words[0]}", where="S3 server")
+        raise MeterveilError(f"its module can't be built: {words[0]}", where=program.name)
+    return program
 
 
 def _describe_s3(folder: Path, objects: Path) -> Server:
     (port,) = find_ports(1)
     environment = {"ROOT_ACCESS_KEY": secrets.token_hex(8), "ROOT_SECRET_KEY": secrets.token_hex(16)}
-    command = [str(_BUILT), "--port", f"{LOOPBACK}:{port}", "--quiet", "posix", str(objects)]
+    program = str(_program_of(_S3_MODULE))
+    command = [program, "--port", f"{LOOPBACK}:{port}", "--quiet", "posix", str(objects)]
     return Server("S3 server", command, port, environment, folder / "s3.log")
 
 
