@@ -178,7 +178,9 @@ def build_snapshot(
             found = {name: path for name, path in feeds.items() if name in REGISTERS}
             registers = Registers(found, Path(building), bucket_count, rules)
             counts, conflicts = _write_slices(feeds, slices, registers)
-            files = {path.name: _digest_file(path) for path in sorted(slices.iterdir())}
+            paths = sorted(slices.iterdir())
+            with ThreadPoolExecutor() as pool:
+                files = dict(zip((path.name for path in paths), pool.map(_digest_file, paths), strict=True))
             manifest = {"bucket_count": bucket_count, "inputs": inputs, "counts": counts, "files": files}
             if found:
                 manifest |= {"registers": registers.tell(), "conflicts": conflicts}

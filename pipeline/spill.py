@@ -18,6 +18,8 @@ Made = TypeVar("Made")
 
 #: Results that wait for whoever takes them; more would only fill memory.
 _AHEAD = 4
+#: Of each bucket's file while rows are cut into all of them.
+_BUFFER_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Spill:
         """Make the files; gives the function that writes batches to them."""
         self.folder.mkdir(mode=0o700)
         with ExitStack() as stack:
-            files = [stack.enter_context(create_private(self._name(bucket))) for bucket in range(self.bucket_count)]
+            files = [stack.enter_context(self._create(bucket)) for bucket in range(self.bucket_count)]
             writers = [stack.enter_context(pa.ipc.new_stream(file, self.schema)) for file in files]
 
             def write(batch: pa.RecordBatch) -> None:
@@ -68,6 +70,11 @@ class Spill:
         with pa.memory_map(str(self._name(bucket))) as file:
             table = pa.ipc.open_stream(file).read_all().combine_chunks()
         return table.sort_by([(name, "ascending") for name in order]) if order else table
+
+    def _create(self, bucket: int) -> pa.NativeFile:
+        # A batch is many small buffers: each would be a call of Python, and a turn at the GIL.
+        create_private(self._name(bucket)).close()
+        return pa.output_stream(str(self._name(bucket)), compression=None, buffer_size=_BUFFER_BYTES)
 
     def _name(self, bucket: int) -> Path:
         return self.folder / f"{bucket:05d}.arrows"

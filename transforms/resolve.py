@@ -81,10 +81,10 @@ def resolve_customers(
     resolved = customers.append_column("deceased_on", pa.nulls(customers.num_rows, pa.date32())).cast(RESOLVED_SCHEMA)
     own = resolved.append_column("source", pa.repeat(CUSTOMERS_FEED, resolved.num_rows))
     tables = {CUSTOMERS_FEED: own, **{feed: said[feed] for feed in sorted(said) if said[feed].num_rows}}
-    owners = [
-        pc.fill_null(pc.index_in(table["customer_id"], customers["customer_id"].combine_chunks()), -1).to_numpy()
-        for table in tables.values()
-    ]
+    # One look-up for all: most of it is to number the customers.
+    ids = pa.chunked_array([chunk for table in tables.values() for chunk in table["customer_id"].chunks], pa.string())
+    places = pc.fill_null(pc.index_in(ids, customers["customer_id"].combine_chunks()), -1).to_numpy()
+    owners = np.split(places, np.cumsum([table.num_rows for table in tables.values()])[:-1])
     parts = []
     for attribute, columns in ATTRIBUTES.items():
         speaking = [place for place, table in enumerate(tables.values()) if columns[0] in table.column_names]
