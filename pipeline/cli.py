@@ -16,6 +16,7 @@ from pipeline.commands import (
     inspect,
     keys,
     lake,
+    mirror,
     policy,
     provenance,
     publish,
@@ -104,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         provenance,
         disclose,
         backup,
+        mirror,
     )
     for subject in subjects:
         subject.describe(commands)

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -142,10 +142,10 @@ class Lake:
         """Tell whether a table has been made."""
         return self._find_state(name) is not None
 
-    def table_names(self) -> list[str]:
-        """List the tables of both zones that have been made."""
+    def table_names(self, zones: Iterable[Zone] = _ZONES) -> list[str]:
+        """List the tables that have been made, of both zones or of some."""
         names: list[str] = []
-        for zone in _ZONES:
+        for zone in zones:
             self._check_reach(zone)
             with _database_faults(str(self.catalog_place(zone))):
                 names += list_names(self.catalog_place(zone), CATALOG_TIMEOUT_S)

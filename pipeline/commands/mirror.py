@@ -1,0 +1,36 @@
+"""``meterveil mirror``: a lake's tables in a Glue catalog, which engines of analysts know."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.commands.shared import EPILOG, add_json, as_place, print_rows
+
+
+def describe(commands: Any) -> None:
+    """Describe the command and its options."""
+    command = commands.add_parser(
+        "mirror",
+        help="bring where a zone's tables are now to a Glue catalog, for other engines",
+        description="Brings where a zone's tables are now to a Glue catalog, for engines that look tables up "
+        "there. To be run after each command that commits. What that catalog is and how it lets one in is pyiceberg's "
+        "configuration: PYICEBERG_CATALOG__NAME__TYPE=glue and so on in the environment, or ~/.pyiceberg.yaml.",
+        epilog=EPILOG,
+    )
+    command.add_argument("--lake", type=as_place, required=True, help="the lake, or its analytics folder alone")
+    command.add_argument("--to", required=True, metavar="NAME", help="the catalog's name in pyiceberg's configuration")
+    command.add_argument(
+        "--zone", default="analytics", choices=["analytics", "operational"], help="whose tables (analytics)"
+    )
+    command.add_argument("--namespace", help="where they are to be there; made if it is missing (the zone's name)")
+    add_json(command)
+    command.set_defaults(run=_mirror, parser=command)
+
+
+def _mirror(arguments: argparse.Namespace) -> None:
+    from pipeline.lake import open_lake
+    from pipeline.mirror import bring_tables
+
+    lake, namespace = open_lake(arguments.lake), arguments.namespace or arguments.zone
+    brought = bring_tables(lake, arguments.zone, arguments.to, namespace)
+    print_rows([asdict(entry) for entry in brought], as_json=arguments.json)
