@@ -54,6 +54,8 @@ _KINDS = {
     "provenance": PROVENANCE_SCHEMA,
     **{name: register.kept for name, register in REGISTERS.items() if register.facts},
 }
+#: One more than processors, for when one waits for the disk: each has a bucket in memory.
+_THREADS = (os.cpu_count() or 1) + 1
 #: Kinds that every snapshot has.
 _ALWAYS = ("points", "occupancies", "customers")
 
@@ -179,7 +181,7 @@ def build_snapshot(
             registers = Registers(found, Path(building), bucket_count, rules)
             counts, conflicts = _write_slices(feeds, slices, registers)
             paths = sorted(slices.iterdir())
-            with ThreadPoolExecutor() as pool:
+            with ThreadPoolExecutor(_THREADS) as pool:
                 files = dict(zip((path.name for path in paths), pool.map(_digest_file, paths), strict=True))
             manifest = {"bucket_count": bucket_count, "inputs": inputs, "counts": counts, "files": files}
             if found:
@@ -228,11 +230,13 @@ def _write_slices(
                     write_stays(batch)
                 yield from found.of_customers.to_batches()
 
-    with ThreadPoolExecutor() as pool:
-        for found in pool.map(scatter_feed, (sites, contracts, customers)):
+    with ThreadPoolExecutor(_THREADS) as pool:
+        scattered = pool.map(scatter_feed, (sites, contracts, customers))
+        reading = registers.read(pool)
+        for found in scattered:
             counts.update(found)
         placed.scatter(place_all(pool))
-        registers.match(customers, pool)
+        registers.match(customers, reading, pool)
         for of_bucket in map_ahead(pool, write_customers, bucket_count):
             counts.update(of_bucket.counts)
             conflicts.update(of_bucket.conflicts)
@@ -274,8 +278,8 @@ class _CustomerCounts:
 
 def _write_points(bucket: int, sites: Spill, contracts: Spill, slices: Path) -> _PlacedContracts:
     """Write a bucket's points and occupancies; gives the contracts with their sites."""
-    points = sites.gather(bucket, "metering_point_id")
-    occupancies = contracts.gather(bucket, "metering_point_id", "valid_from", "signed_at", "contract_id")
+    points = sites.drain(bucket, "metering_point_id")
+    occupancies = contracts.drain(bucket, "metering_point_id", "valid_from", "signed_at", "contract_id")
     nobody = pa.array(np.zeros(len(points), bool))  # until all customers are resolved
     _write_slice(slices, "points", bucket, points.append_column(POINTS_SCHEMA.field("withheld"), nobody))
     _write_slice(slices, "occupancies", bucket, occupancies)
@@ -291,7 +295,7 @@ def _write_customers(
     bucket: int, customers: Spill, placed: Spill, registers: Registers, slices: Path
 ) -> _CustomerCounts:
     """Write a bucket's rows of the ``customers`` view, and what registers say of its customers; gives counts."""
-    who, contracts = customers.gather(bucket, "customer_id"), placed.gather(bucket)
+    who, contracts = customers.drain(bucket, "customer_id"), placed.drain(bucket)
     resolution = registers.resolve(who, bucket)
     rows = join_customers(resolution.customers, contracts)
     _write_slice(slices, "customers", bucket, rows)
@@ -323,7 +327,7 @@ def _withhold(bucket: int, sites: pa.Array, slices: Path) -> None:
 
 def _write_stays(bucket: int, stays: Spill, withheld: pa.Array, slices: Path) -> None:
     """Write a bucket's stays, with the mark of sites that nothing may tell the place of."""
-    rows = stays.gather(bucket, "site_id", "metering_point_id", "valid_from")
+    rows = stays.drain(bucket, "site_id", "metering_point_id", "valid_from")
     column = STAYS_SCHEMA.get_field_index("withheld")
     marked = pc.is_in(rows["site_id"], withheld)
     _write_slice(slices, "stays", bucket, rows.set_column(column, STAYS_SCHEMA.field(column), marked))

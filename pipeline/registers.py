@@ -7,7 +7,7 @@ customer. Values that only a key needs (identity codes above all) end in the bat
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
@@ -65,11 +65,16 @@ class Registers:
     aside: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     versions: defaultdict[str, dict[str, date]] = field(default_factory=lambda: defaultdict(dict))
 
-    def match(self, customers: Spill, pool: ThreadPoolExecutor) -> None:
+    def read(self, pool: ThreadPoolExecutor) -> list[Future[None]]:
+        """Begin to read all registers; they wait for nothing, and so fill the time in which others do."""
+        return [pool.submit(self._read, name) for name in self.feeds]
+
+    def match(self, customers: Spill, reading: Sequence[Future[None]], pool: ThreadPoolExecutor) -> None:
         """Find the customers of every row.
 
         Args:
             customers: rows of ``schemas.reference.CUSTOMERS_SCHEMA``.
+            reading: of ``read``.
             pool: threads to work with.
         """
         holders = self._spill("holders", "key", _HOLDERS_SCHEMA)
@@ -84,20 +89,25 @@ class Registers:
         if keyed:
             holders.scatter(map_ahead(pool, list_holders, self.bucket_count))
             list(pool.map(sort, range(self.bucket_count)))
-        list(pool.map(self._read, self.feeds))
+        for of_register in reading:
+            of_register.result()
         for name in keyed:
             self._assign(name, holders, pool)
 
     def resolve(self, customers: pa.Table, bucket: int) -> Resolution:
         """Resolve what is said of the customers of a bucket (``transforms.resolve``)."""
-        said = {name: self._matched(name).gather(bucket) for name in self.feeds if REGISTERS[name].attributes}
+        said = {}
+        for name in self.feeds:
+            if REGISTERS[name].attributes:
+                matched = self._matched(name)
+                said[name] = matched.gather(bucket) if REGISTERS[name].facts else matched.drain(bucket)
         return resolve_customers(customers, said, self.rules.order)
 
     def list_facts(self, customers: pa.Table, bucket: int) -> Iterator[tuple[str, pa.Table, int]]:
         """Give the facts about the customers of a bucket: register, distinct rows in order, and rows of nobody."""
         for name in self.feeds:
             if REGISTERS[name].facts:
-                rows = self._matched(name).gather(bucket)
+                rows = self._matched(name).drain(bucket)
                 known = rows.filter(pc.is_in(rows["customer_id"], customers["customer_id"].combine_chunks()))
                 yield name, _sort_distinct(known), rows.num_rows - known.num_rows
 
@@ -147,7 +157,7 @@ class Registers:
                 entries, following = self._entries(name, attempt), self._entries(name, attempt + 1)
 
                 def assign(bucket: int, entries: Spill = entries) -> Assigned:
-                    return assign_rows(entries.gather(bucket), holders.gather(bucket), register)
+                    return assign_rows(entries.drain(bucket), holders.gather(bucket), register)
 
                 with following.open() as put_back:
                     for assigned in map_ahead(pool, assign, self.bucket_count):

@@ -53,7 +53,7 @@ class _Said:
         received: microseconds since 1970.
         source: dictionary-coded name of the source, as an integer that sorts like it.
         text: the value in one line, coded likewise; of a protection whether it holds.
-        row: the row of all rows of the feeds, one feed after the other.
+        row: the place among all that is said of the attribute, one feed after the other.
     """
 
     owner: Ints
@@ -134,28 +134,53 @@ def _resolve_attribute(
     attribute: str, tables: Mapping[str, pa.Table], owners: Sequence[Ints], listed: Sequence[str]
 ) -> _Resolved | None:
     feeds = list(tables)
-    values = {name: _gather(tables, name) for name in ATTRIBUTES[attribute]}
-    texts, sources = _spell(values), _gather(tables, "source")
-    owner = np.concatenate(owners)
-    feed = np.repeat(np.arange(len(feeds)), [table.num_rows for table in tables.values()])
-    speaks = texts.is_valid().to_numpy(zero_copy_only=False) & (owner >= 0)
-    # Where the customers' own feed alone speaks, there is nothing to tell.
-    contested = np.zeros(owner.max(initial=0) + 1, np.bool_)
-    contested[owner[speaks & (feed != feeds.index(CUSTOMERS_FEED) if CUSTOMERS_FEED in feeds else speaks)]] = True
-    rows = np.flatnonzero(speaks)
-    rows = rows[contested[owner[rows]]]
-    if not len(rows):
+    spoken, contested = {}, np.zeros(max(owner.max(initial=0) for owner in owners) + 1, np.bool_)
+    # The customers' own feed last: where it alone speaks, there is nothing to tell.
+    for place in sorted(range(len(feeds)), key=lambda place: feeds[place] == CUSTOMERS_FEED):
+        table, rows = tables[feeds[place]], np.flatnonzero(owners[place] >= 0)
+        if feeds[place] == CUSTOMERS_FEED:
+            rows = rows[contested[owners[place][rows]]]
+        spoken[place] = _take_spoken(table, ATTRIBUTES[attribute], rows)
+        contested[owners[place][spoken[place].row]] = True
+    if not contested.any():
         return None
-    received = _gather_times(tables)[rows]
+    parts = [spoken[place] for place in range(len(feeds))]
+    owner = np.concatenate([of[part.row] for of, part in zip(owners, parts, strict=True)])
+    feed = np.repeat(np.arange(len(feeds)), [len(part.row) for part in parts])
+    received = np.concatenate([part.received for part in parts])
+    values = {name: pa.concat_arrays([part.values[name] for part in parts]) for name in ATTRIBUTES[attribute]}
+    texts, sources = (pa.concat_arrays([getattr(part, name) for part in parts]) for name in ("texts", "sources"))
     protects = attribute in PROTECTIONS
-    spoken = texts.take(pa.array(rows))
-    code = pc.equal(spoken, "true").to_numpy(zero_copy_only=False).astype(np.int64) if protects else _rank(spoken)
-    said = _Said(owner[rows], feed[rows], received, _rank(sources.take(pa.array(rows))), code, rows)
+    code = pc.equal(texts, "true").to_numpy(zero_copy_only=False).astype(np.int64) if protects else _rank(texts)
+    said = _Said(owner, feed, received, _rank(sources), code, np.arange(len(owner)))
     rank = np.array([listed.index(name) if name in listed else len(listed) for name in feeds])
     said = _put_in_order(said, rank, protects=protects)
     outcome = _judge(said, rank, len(listed), protects=protects)
     winners_first = np.lexsort((np.arange(len(outcome)), outcome != WON, said.owner))
     return _Resolved(said.take(winners_first), outcome[winners_first], values, texts, sources, feeds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spoken:
+    """Those rows of a feed that say something of an attribute: which, the values, as one text, by whom, and when."""
+
+    row: Ints
+    values: dict[str, pa.Array]
+    texts: pa.Array
+    sources: pa.Array
+    received: Ints
+
+
+def _take_spoken(table: pa.Table, columns: Sequence[str], rows: Ints) -> _Spoken:
+    """Take those of some rows of a feed that say something."""
+    chosen = table.select([*columns, "source", "received_at"]).take(pa.array(rows)).combine_chunks()
+    texts = _spell([chosen[name].combine_chunks() for name in columns])
+    speaks = texts.is_valid()
+    chosen = chosen.filter(speaks)
+    received = pc.fill_null(chosen["received_at"].cast(pa.int64()), _NEVER).to_numpy()
+    values = {name: chosen[name].combine_chunks() for name in columns}
+    rows = rows[speaks.to_numpy(zero_copy_only=False)]
+    return _Spoken(rows, values, texts.filter(speaks), chosen["source"].combine_chunks(), received)
 
 
 def _put_in_order(said: _Said, rank: Ints, *, protects: bool) -> _Said:
@@ -236,20 +261,8 @@ def _put_winners(resolved: pa.Table, columns: Sequence[str], part: _Resolved) ->
     return resolved
 
 
-def _gather(tables: Mapping[str, pa.Table], name: str) -> pa.Array:
-    chunks = [chunk for table in tables.values() for chunk in table[name].chunks]
-    return pa.concat_arrays(chunks) if chunks else pa.nulls(0, pa.string())
-
-
-def _gather_times(tables: Mapping[str, pa.Table]) -> Ints:
-    return np.concatenate(
-        [pc.fill_null(table["received_at"].cast(pa.int64()), _NEVER).to_numpy() for table in tables.values()]
-    )
-
-
-def _spell(values: Mapping[str, pa.Array]) -> pa.Array:
+def _spell(columns: Sequence[pa.Array]) -> pa.Array:
     """Write the values of an attribute as one text each."""
-    columns = list(values.values())
     return columns[0].cast(pa.string()) if len(columns) == 1 else join_address(*columns)
 
 
