@@ -133,7 +133,7 @@ bench-night: .venv/benched ## a day and eleven days' corrections into a lake tha
 bench-years: .venv/benched ## a year of weekly runs: whether the last is slower than the tenth (15 minutes, 15 GB of disk)
 	$(BIN)/python -m benchmarks.years
 
-bench-feeds: .venv/benched ## a reference snapshot of 4 M customers with every register (5 minutes, 10 GB of disk)
+bench-feeds: .venv/benched ## a reference snapshot of 4 M customers with every register; a day of 500,000 (5 minutes, 10 GB of disk)
 	$(BIN)/python -m benchmarks.feeds
 
 build/readers: .venv/installed
