@@ -119,7 +119,8 @@ def test_a_bad_file_is_told_in_a_line_and_leaves_the_lake_as_it_was(fleet, clust
     assert_as_expected(fleet, lake)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=long)])
+@long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_cancelled_there_too(fleet, cluster, tmp_path, how, monkeypatch):
     lake, temporary = tmp_path / "lake", tmp_path / "temporary"
     temporary.mkdir()

@@ -75,6 +75,7 @@ def test_the_launcher_leaves_and_the_job_commits(fleet, cluster, tmp_path):
     assert_as_expected(fleet, lake)
 
 
+@long
 def test_a_run_that_begins_meanwhile_leaves_it_alone(fleet, cluster, tmp_path):
     lake, reference = tmp_path / "lake", ("--reference", str(fleet.folder / "reference"))
     run_id = send(fleet, lake, 1, cluster)

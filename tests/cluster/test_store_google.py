@@ -70,6 +70,7 @@ def put_inputs(fleet, place) -> str:
     return str(at)
 
 
+@pytest.mark.long
 def test_a_lake_with_all_that_it_is_made_of_has_the_rows_of_one_on_the_disk(fleet, served, google, place, monkeypatch):
     at = put_inputs(fleet, place)
     monkeypatch.setenv("KEK", base64.urlsafe_b64encode(Path(fleet.keys["kek"]).read_bytes()).decode())
