@@ -8,7 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, add_kek, as_place, as_share, tell_warnings
+from pipeline.commands.shared import (
+    EPILOG,
+    WARNED_EPILOG,
+    add_json,
+    add_kek,
+    as_place,
+    as_share,
+    show_record,
+    tell_warnings,
+)
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -63,7 +72,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         from pipeline.launch import IngestRequest, describe_ingest, run_ingest
         from pipeline.runners import Engine
         from pipeline.sources.base import ReadOptions
-        from pipeline.summary import print_description, print_record, show_progress
+        from pipeline.summary import print_description, show_progress
 
     engine = Engine(arguments.runner, arguments.beam_options)
     _check_usage(arguments, engine)
@@ -106,10 +115,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.run_record:
         arguments.run_record.write_text(json.dumps(record, indent=2), encoding="utf-8")
-    if arguments.json:
-        print(json.dumps(record, indent=2))
-    else:
-        print_record(record, Console(soft_wrap=True), started)
+    show_record(record, started, as_json=arguments.json)
     return tell_warnings(record["warnings"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.shared import EPILOG, add_json, add_kek, as_place, open_lake_and_plan, print_rows
+from pipeline.commands.shared import EPILOG, add_json, add_kek, as_place, open_lake_and_plan, print_rows, show_record
 from pipeline.errors import MeterveilError
 from pipeline.imports import quick_imports
 
@@ -167,16 +167,13 @@ def _rebuild(arguments: argparse.Namespace) -> None:
     with quick_imports():
         from pipeline.begin import RunRequest
         from pipeline.rebuild import RebuildRequest, run_rebuild
-        from pipeline.summary import print_record, show_progress
+        from pipeline.summary import show_progress
 
     started = time.monotonic()
     given = RunRequest(keyset=arguments.keyset, kek=arguments.kek, reference=arguments.reference)
     with show_progress("rebuilding"):
         record = run_rebuild(RebuildRequest(arguments.lake, given, arguments.policy))
-    if arguments.json:
-        print(json.dumps(record, indent=2))
-    else:
-        print_record(record, Console(soft_wrap=True), started)
+    show_record(record, started, as_json=arguments.json)
 
 
 def _as_days(text: str) -> int:

@@ -1,15 +1,12 @@
 """``meterveil quarantine``: what was set aside, and its way back after a fix."""
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from pipeline.commands.shared import Parser, add_json, add_kek, as_place, open_lake_and_plan, print_rows
+from pipeline.commands.shared import Parser, add_json, add_kek, as_place, open_lake_and_plan, print_rows, show_record
 
 
 def describe(commands: Any) -> None:
@@ -91,7 +88,6 @@ def _list(arguments: argparse.Namespace) -> None:
 def _release(arguments: argparse.Namespace) -> None:
     from pipeline.begin import RunRequest
     from pipeline.release import Chosen, ReleaseRequest, read_corrections, run_release
-    from pipeline.summary import print_record
     from schemas.status import STATUS_WORDS
     from transforms.fixes import CORRECTION_SCHEMA, Fix
 
@@ -107,9 +103,7 @@ def _release(arguments: argparse.Namespace) -> None:
     )
     started = time.monotonic()
     record = run_release(request)
-    if arguments.json:
-        print(json.dumps(record, indent=2))
-    elif record is None:
-        print("no reading in quarantine passes: nothing was changed")
+    if record is None:
+        print("null" if arguments.json else "no reading in quarantine passes: nothing was changed")
     else:
-        print_record(record, Console(soft_wrap=True), started)
+        show_record(record, started, as_json=arguments.json)

@@ -1,13 +1,10 @@
 """``meterveil runs``: what became of runs, also of those that nobody waited for."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
-from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, as_place, print_rows, tell_warnings
+from pipeline.commands.shared import EPILOG, WARNED_EPILOG, add_json, as_place, print_rows, show_record, tell_warnings
 from pipeline.imports import quick_imports
 
 
@@ -29,15 +26,11 @@ def _runs(arguments: argparse.Namespace) -> int:
     with quick_imports():
         from pipeline.lake import open_lake
         from pipeline.runs import find_record, list_runs
-        from pipeline.summary import print_record
 
     lake = open_lake(arguments.lake)
     if arguments.run_id is None:
         print_rows([asdict(run) for run in list_runs(lake)], as_json=arguments.json)
         return 0
     record = find_record(lake, arguments.run_id)
-    if arguments.json:
-        print(json.dumps(record, indent=2))
-    else:
-        print_record(record, Console(soft_wrap=True))
+    show_record(record, as_json=arguments.json)
     return tell_warnings(record["warnings"])

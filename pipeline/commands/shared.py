@@ -80,6 +80,16 @@ def tell_warnings(warnings: Sequence[str]) -> int:
     return WARNED if warnings else 0
 
 
+def show_record(record: dict[str, Any], started: float | None = None, *, as_json: bool) -> None:
+    """Show the record of a run: as JSON, or its summary (``pipeline.summary.print_record``)."""
+    from pipeline.summary import print_record
+
+    if as_json:
+        print(json.dumps(record, indent=2))
+    else:
+        print_record(record, Console(soft_wrap=True), started)
+
+
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     """Show rows of like keys as a table, or as JSON."""
     if as_json:
