@@ -31,8 +31,15 @@ def find_lints(plan: Plan) -> list[Lint]:
     ``unread``: nobody is granted any role of a dataset's audience. ``unused``: a role, recipient, purpose, domain or
     class that no dataset needs. ``retention``: rows that are kept for ever. ``linkable``: somebody reads the same
     points, sites or customers by their ids and under pseudonyms, and can match the two by their values.
+    ``differenced``: somebody reads sums over areas that are suppressed by two rules, and can subtract one from another.
     """
-    return [*_find_unread(plan), *_find_unused(plan), *_find_kept_for_ever(plan), *_find_linkable(plan)]
+    return [
+        *_find_unread(plan),
+        *_find_unused(plan),
+        *_find_kept_for_ever(plan),
+        *_find_linkable(plan),
+        *_find_differenced(plan),
+    ]
 
 
 def _find_unread(plan: Plan) -> Iterator[Lint]:
@@ -74,12 +81,7 @@ def _find_kept_for_ever(plan: Plan) -> Iterator[Lint]:
 
 
 def _find_linkable(plan: Plan) -> Iterator[Lint]:
-    # Who is in which groups stands elsewhere; but everybody has what everybody is granted.
-    everybody = plan.grants.get("*", frozenset())
-    readers = {f"grants/{who}": roles if who == "*" else roles | everybody for who, roles in plan.grants.items()}
-    readers |= {f"recipients/{name}": frozenset({name}) for name in plan.recipients}
-    for place, roles in readers.items():
-        own = [dataset for dataset in plan.datasets.values() if dataset.audience & roles]
+    for place, own in _list_readers(plan):
         for entity, field in ENTITIES.items():
             hidden = [dataset.name for dataset in own if _shows(dataset, field, Pseudonymise)]
             open_ones = [dataset.name for dataset in own if _shows(dataset, field, Keep)]
@@ -89,6 +91,24 @@ def _find_linkable(plan: Plan) -> Iterator[Lint]:
                     f"and stands under pseudonyms in {', '.join(hidden)}"
                 )
                 yield Lint("linkable", place, problem, "grant them to different people")
+
+
+def _find_differenced(plan: Plan) -> Iterator[Lint]:
+    for place, own in _list_readers(plan):
+        names = [dataset.name for dataset in own if dataset.disclosure]
+        if len({dataset.disclosure for dataset in own if dataset.disclosure}) > 1:
+            problem = f"what one of {', '.join(names)} suppresses can be worked out from the others: their rules differ"
+            yield Lint("differenced", place, problem, "give them one rule, or grant them to different people")
+
+
+def _list_readers(plan: Plan) -> Iterator[tuple[str, list[Dataset]]]:
+    """List places of the policy that make somebody a reader, each with all the datasets that this one reads."""
+    # Who is in which groups stands elsewhere; but everybody has what everybody is granted.
+    everybody = plan.grants.get("*", frozenset())
+    readers = {f"grants/{who}": roles if who == "*" else roles | everybody for who, roles in plan.grants.items()}
+    readers |= {f"recipients/{name}": frozenset({name}) for name in plan.recipients}
+    for place, roles in readers.items():
+        yield place, [dataset for dataset in plan.datasets.values() if dataset.audience & roles]
 
 
 def _shows(dataset: Dataset, field: str, rule: type[Rule]) -> bool:

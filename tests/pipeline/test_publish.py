@@ -6,40 +6,28 @@ from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from unittest.mock import patch
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from privacy_support import make_fleet
+from published import AREAS, RULE, fill, publish, site_hours
 from whole_job import ingest, make_keys, paths_of, query, rows_of
 
 from pipeline import journal
-from pipeline.begin import RunRequest
 from pipeline.cli import main
 from pipeline.errors import MeterveilError
 from pipeline.findings import Findings
 from pipeline.lake import create_lake, open_lake
 from pipeline.maintain import maintain
-from pipeline.policy_file import DEFAULT_POLICY, load_policy
-from pipeline.publish import PublishRequest, run_publish
+from pipeline.policy_file import load_policy
 from pipeline.table_state import CurrentFile
 from pipeline.verify import verify_lake
 from pipeline.verify_published import check_published
 from pipeline.verify_tables import TableFiles
 from schemas.flags import Flag
 
-AREAS, MONTHS = "analytics.area_hourly", "analytics.partner_green"
-RULE = {"minimum": 4, "dominance": 0.5}
-#: Of every site, the energy of every hour, from the readings and the reference alone.
-SITE_HOURS = """
-    SELECT municipality, postal_code, product, direction, date_trunc('hour', start) AS start, site_id,
-        sum(energy) FILTER (status != 'MISSING') AS energy
-    FROM t JOIN (SELECT metering_point_id, site_id, municipality, postal_code FROM sites) USING (metering_point_id)
-    WHERE resolution_s <= 3600 AND municipality IS NOT NULL AND postal_code IS NOT NULL
-    GROUP BY ALL HAVING count(*) FILTER (status != 'MISSING') > 0
-"""
+MONTHS = "analytics.partner_green"
 #: Of the newest day: points that use active energy, and the share of their readings that no other point has then too.
 UNIQUE_READINGS = f"""
     WITH r AS (
@@ -50,11 +38,6 @@ UNIQUE_READINGS = f"""
     u AS (SELECT local_date, metering_point_id, avg((n = 1)::int) AS share FROM r JOIN c USING (start, energy) GROUP BY ALL)
     SELECT any_value(local_date), count(*), avg(share) FROM u
 """
-
-
-def publish(lake, keys, **options):
-    with patch("os.fsync"):
-        return run_publish(PublishRequest(lake, RunRequest(**keys, threads=2), **options))
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +51,6 @@ def made(fleet, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     lake, keys = fill(fleet, folder)
     return lake, keys, publish(lake, keys)
-
-
-def fill(fleet, folder):
-    keys = make_keys(folder)
-    document = yaml.safe_load(DEFAULT_POLICY.read_text(encoding="utf-8"))
-    document["datasets"][AREAS]["disclosure"] = RULE
-    policy = folder / "policy.yaml"
-    policy.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    reference = fleet.folder / "fleet" / "reference"
-    ingest(folder / "lake", fleet.readings, keys, policy=policy, reference=reference, buckets=4)
-    return folder / "lake", keys
-
-
-def site_hours(lake, fleet):
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        paths = paths_of(lake, "operational.readings")
-        connection.from_parquet(paths, hive_partitioning=False).create_view("t")
-        sites = next((fleet.folder / "fleet" / "reference").glob("sites.*"))
-        connection.execute(f"CREATE VIEW sites AS SELECT * FROM '{sites}'")
-        return connection.execute(SITE_HOURS).fetchall()
 
 
 def test_sums_are_those_of_the_readings_and_what_is_suppressed_is_gone(made, fleet):

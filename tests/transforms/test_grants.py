@@ -211,6 +211,17 @@ def test_who_reads_the_same_by_id_and_under_pseudonyms_is_found(document, place,
     assert f" is told in {told} and stands under pseudonyms in analytics." in found[0].problem
 
 
+def test_who_reads_sums_over_areas_by_two_rules_is_found(document):
+    """``test_published_attack.py`` does what such a one could."""
+    document["grants"]["@analysts"] = document["grants"].pop("*")
+    sums = document["datasets"]["analytics.area_hourly"]
+    document["datasets"]["analytics.for_planners"] = {**sums, "audience": ["analyst"]}
+    assert lints(document) == set()  # the same rule hides the same
+    document["datasets"]["analytics.for_planners"]["disclosure"] = {"minimum": 10, "dominance": 0.25}
+    document["grants"]["@others"] = ["product_development"]
+    assert lints(document) == {("differenced", "grants/@analysts")}
+
+
 @pytest.mark.parametrize(
     ("code", "place", "break_it"),
     [
