@@ -8,9 +8,11 @@ import secrets
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import apache_beam as beam
 import grpc
@@ -25,7 +27,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import PortableRunner
-from apache_beam.runners.runner import PipelineRunner, create_runner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
 from pipeline.errors import MeterveilError
 from pipeline.flink import cancel_job
@@ -153,16 +155,30 @@ def _run(pipeline: beam.Pipeline, *, waits: bool) -> None:
     if isinstance(pipeline.runner, FnApiRunner):
         pipeline.run().wait_until_finish()
         return
-    with _stopped_as_interrupted():
+    with _noted_interruptions() as notes:
         result = pipeline.run()
-        if not waits:
+        if waits:
+            Thread(target=_wait, args=(result, notes), daemon=True).start()
+        elif notes.empty():
             return
-        try:
-            result.wait_until_finish()
-        except KeyboardInterrupt:
+        if not isinstance(ended := notes.get(), KeyboardInterrupt):
+            if ended:
+                raise ended
+            return
+        with suppress(grpc.RpcError):  # a job service of this terminal heard it too, and may be gone
             result.cancel()
-            is_portable = isinstance(pipeline.runner, PortableRunner)
-            raise KeyboardInterrupt(_cancel_there(pipeline.options) if is_portable else _ASKED) from None
+        is_portable = isinstance(pipeline.runner, PortableRunner)
+        raise KeyboardInterrupt(_cancel_there(pipeline.options) if is_portable else _ASKED)
+
+
+def _wait(result: PipelineResult, notes: "SimpleQueue[BaseException | None]") -> None:
+    """Note how a job ended: with an error, or with none."""
+    try:
+        result.wait_until_finish()
+    except BaseException as error:  # noqa: BLE001 - whoever waits for the note raises it
+        notes.put(error)
+    else:
+        notes.put(None)
 
 
 def _cancel_there(options: PipelineOptions) -> str:
@@ -179,17 +195,29 @@ def _cancel_there(options: PipelineOptions) -> str:
 
 
 @contextmanager
-def _stopped_as_interrupted() -> Iterator[None]:
-    """Take a request to stop for an interruption: a job on a cluster would outlive this process."""
+def _noted_interruptions() -> "Iterator[SimpleQueue[BaseException | None]]":
+    """Note an interruption, or a request to stop: a job on a cluster would outlive this process.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    An exception that a handler raises is lost where it strikes a callback of Beam's or gRPC's. A note is not; and
+    whoever interrupts again is heard as always, so that nobody waits for a service that is silent.
+    """
+    notes: SimpleQueue[BaseException | None] = SimpleQueue()
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def restore() -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    def note(*_: object) -> None:
+        restore()
+        notes.put(KeyboardInterrupt())
+
+    for one in before:
+        signal.signal(one, note)
     try:
-        yield
+        yield notes
     finally:
-        signal.signal(signal.SIGTERM, before)
+        restore()
 
 
 @contextmanager

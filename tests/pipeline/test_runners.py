@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import apache_beam as beam
 import grpc
@@ -113,31 +114,67 @@ class DataflowRuntimeException(Exception):  # noqa: N818 - the service's name
     """As the runner of a service tells a failure."""
 
 
+def nothing() -> None:
+    """Nothing happens."""
+
+
 class _Service(PipelineRunner):
     """The runner of a service: its jobs outlive this process."""
 
-    def __init__(self, happens) -> None:
+    def __init__(self, as_it_runs=nothing, as_it_is_asked=nothing) -> None:
         super().__init__()
-        self.happens, self.cancelled = happens, 0
+        self.as_it_runs, self.as_it_is_asked, self.cancelled = as_it_runs, as_it_is_asked, Event()
 
     def run_pipeline(self, pipeline, options):
         del pipeline, options
+        self.as_it_is_asked()
         return self
 
     def wait_until_finish(self) -> None:
-        self.happens()
+        self.as_it_runs()
 
     def cancel(self) -> None:
-        self.cancelled += 1
+        self.cancelled.set()
 
 
-def test_a_request_to_stop_cancels_the_job_of_a_service():
-    runner = _Service(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt, match="asked to cancel the job"):
+def send(number) -> None:
+    os.kill(os.getpid(), number)
+
+
+def lose(number) -> None:
+    """Send a signal so that an exception of its handler is lost, as in a callback of a client."""
+
+    class Lost:
+        def __del__(self) -> None:
+            send(number)
+
+    Lost()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("send", [send, lose])
+@pytest.mark.parametrize("moment", ["as_it_is_asked", "as_it_runs"])
+def test_a_request_to_stop_cancels_the_job_of_a_service(number, send, moment):
+    def happens() -> None:
+        send(number)
+        if moment == "as_it_runs":
+            assert runner.cancelled.wait(10)
+
+    runner = _Service(**{moment: happens})
+    before = signal.getsignal(number)
+    for waits in (True, False) if moment == "as_it_is_asked" else (True,):
+        runner.cancelled.clear()
+        with pytest.raises(KeyboardInterrupt, match="asked to cancel the job"):
+            run_pipeline(beam.Pipeline(runner=runner), waits=waits)
+        assert runner.cancelled.is_set()
+    assert signal.getsignal(number) is before
+
+
+def test_whoever_asks_twice_waits_for_nothing():
+    runner = _Service(as_it_is_asked=lambda: [send(signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
         run_pipeline(beam.Pipeline(runner=runner))
-    assert runner.cancelled == 1
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert not runner.cancelled.is_set()
 
 
 @pytest.mark.parametrize(
