@@ -74,8 +74,9 @@ class DatahubCsvSource:
         form = make_form(
             header, times=[places["start"]], number=places["energy"], others=others, decimal_sign=_DECIMAL_SIGN
         )
-        # Of the words that end a line, none begins another.
-        for lines in read_lines(split, header, form, must_end=False):
+        # Of the words of a quality, which end a line as the portal writes it, none begins another.
+        must_end = places["status"] != len(header.names) - 1
+        for lines in read_lines(split, header, form, must_end=must_end):
             yield _deliver(lines, places, own_point, registered_at)
 
 

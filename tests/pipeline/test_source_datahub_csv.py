@@ -63,6 +63,17 @@ def test_seven_columns(tmp_path):
     assert energies(write(tmp_path / "f.csv", *rows, header=OLD)) == ([1_560_000], [])
 
 
+def test_where_a_number_ends_the_line_the_last_line_needs_an_end(tmp_path):
+    """A tool that puts the columns in another order: a file cut within its last number has a shorter one."""
+    swapped = [
+        ";".join([*fields[:-2], fields[-1], fields[-2]]) for fields in (line(0).split(";"), line(1, "1,56").split(";"))
+    ]
+    header = ";".join([*ENGLISH.split(";")[:-2], "Quality", "Quantity"])
+    assert energies(write(tmp_path / "f.csv", *swapped, header=header, last="\n")) == ([640_000, 1_560_000], [])
+    cut = write(tmp_path / "f.csv", swapped[0], swapped[1][:-1], header=header)
+    assert energies(cut) == ([640_000], [(3, "unreadable_row")])
+
+
 def test_units(tmp_path):
     rows = [line(0, "1,5", unit="Wh"), line(1, "1,5"), line(2, "0,123456789", unit="MWh"), line(3, "1", unit="mWh")]
     assert energies(write(tmp_path / "f.csv", *rows)) == ([1_500, 1_500_000, 123_456_789], [(5, "bad_energy")])
