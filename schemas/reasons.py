@@ -20,6 +20,6 @@ class Reason(StrEnum):
     OFF_GRID = "off_grid"
     #: The start lies after the reading's own registration time.
     FUTURE = "future"
-    #: What a register counted up to this read is no energy of one interval: a gap, a new meter, a fall that is no
-    #: rollover, more than an interval can have, or two values at one time.
+    #: What a register counted up to this read is no energy of one interval: a gap, reads that are months apart, a new
+    #: meter, a fall that is no rollover, more than an interval can have, or two values at one time.
     REGISTER_BREAK = "register_break"

@@ -195,6 +195,12 @@ def translate_words(words: pa.Array, scale: Mapping[str, Status]) -> pa.Array:
     return pa.array(codes, pa.int8()).take(encoded.indices)
 
 
+def is_resolution(seconds: NDArray[np.int64]) -> Mask:
+    """Tell which lengths of time are a resolution of the tables: a day, or a minute or more that an hour is made of."""
+    allowed: Mask = (seconds >= 60) & ((seconds == DAY_S) | (3_600 % np.maximum(seconds, 1) == 0))
+    return allowed
+
+
 #: The words of our own scale.
 OWN_WORDS = {word: Status[word] for word in STATUS_WORDS}
 
@@ -206,7 +212,7 @@ def _check_head(
     starts, no_start = _bound(start.cast(_TIME).view(pa.int64()), _EARLIEST, _LATEST - 1)
     registered, never = _bound(registered_at.cast(_TIME).view(pa.int64()), _EARLIEST, _LATEST - 1)
     seconds, odd = _bound(resolution_s, 60, DAY_S)
-    odd |= ~_is_resolution(seconds)
+    odd |= ~is_resolution(seconds)
     return _Head(
         ids,
         products,
@@ -218,11 +224,6 @@ def _check_head(
             Reason.MANGLED_IDENTIFIER: find_mangled(ids) | find_mangled(products),
         },
     )
-
-
-def _is_resolution(seconds: NDArray[np.int64]) -> Mask:
-    allowed: Mask = (seconds == DAY_S) | (3_600 % np.maximum(seconds, 1) == 0)
-    return allowed
 
 
 def _check_values(energy: pa.Array, status: pa.Array) -> _Values:

@@ -23,6 +23,7 @@ _OWN = {
     "avro": "pipeline.sources.avro:AvroSource",
     "parquet": "pipeline.sources.parquet:ParquetSource",
     "nem12": "pipeline.sources.nem12:Nem12Source",
+    "nem13": "pipeline.sources.nem13:Nem13Source",
     "datahub-xml": "pipeline.sources.datahub_xml:DatahubXmlSource",
     "datahub-json": "pipeline.sources.datahub_json:DatahubJsonSource",
     "datahub-csv": "pipeline.sources.datahub_csv:DatahubCsvSource",
