@@ -1,8 +1,8 @@
 """Interval readings of the Australian market: NEM12 (``pipeline.sources.nem_lines``).
 
 Between header and end are data streams (200), their days (300: one line with every value of the day), qualities of
-parts of a day (400), and notes between businesses (500). A day that comes again replaces the one before as a whole, by its
-update time, so its null values are MISSING.
+parts of a day (400), and notes between businesses (500). A day that comes again replaces the one before as a whole, by
+its update time, so its null values are MISSING.
 """
 
 import mmap

@@ -1,9 +1,9 @@
 """Register reads of the Australian market: NEM13 (``pipeline.sources.nem_lines``).
 
-Between header and end, each line (250) says what a register counted between two reads, and notes between businesses (550)
+Between header and end, each line (250) says what a register counted between two reads; notes between businesses (550)
 may follow. The reads are made on a round of visits, months apart as a rule. Where they are exactly an interval apart,
-what was counted is a reading of that interval. Otherwise it is no energy of one, and nothing says how it falls on those in
-between: it is set aside, with both times and what was counted.
+what was counted is a reading of that interval. Otherwise it is no energy of one, and nothing says how it falls on those
+in between: it is set aside, with both times and what was counted.
 """
 
 import re
@@ -75,11 +75,12 @@ class Nem13Source:
         with Path(split.path).open("rb") as file:
             file.seek(split.start)
             lines = parse_lines(file.read(split.stop - split.start), split.first_row, _KINDS)
-        is_read = lines.kind == _READ
-        whole = is_read & (lines.count >= _LEAST) & (lines.count <= _MOST + 1)  # a line may end in a comma
-        broken = lines.row[(lines.kind == 0) | (is_read & ~whole)]
-        delivery = _deliver(lines, np.flatnonzero(whole), split, options)
-        yield Delivery(delivery.series, pa.concat_batches([reject_rows(broken), delivery.rejected]))
+        reads = np.flatnonzero(lines.kind == _READ)
+        count, is_empty = lines.count[reads], pc.equal(lines.take(reads, _MOST), "").to_numpy(zero_copy_only=False)
+        whole = (count >= _LEAST) & (count <= _MOST + is_empty)  # a line may end in a comma
+        broken = np.sort(np.append(np.flatnonzero(lines.kind == 0), reads[~whole]))
+        delivery = _deliver(lines, reads[whole], split, options)
+        yield Delivery(delivery.series, pa.concat_batches([reject_rows(lines.row[broken]), delivery.rejected]))
 
 
 def _deliver(lines: Lines, reads: Ints, split: Split, options: ReadOptions) -> Delivery:

@@ -1,7 +1,7 @@
 """What meter data files of the Australian market have in common, NEM12 and NEM13.
 
-Source: AEMO, Meter Data File Format Specification NEM12 & NEM13. A file is lines of fields, each a record that its first
-field tells. It has a header (100) and an end (900), without which it was cut short.
+Source: AEMO, Meter Data File Format Specification NEM12 & NEM13. A file is lines of fields, each a record that its
+first field tells. It has a header (100) and an end (900), without which it was cut short.
 
 * One metering point of the market (NMI) has several streams, which its suffix tells apart: E1 is energy out of the grid
   (consumption), B1 into it, Q1 and K1 are reactive. Each is a metering point here, ``<NMI>-<suffix>``; a stream without

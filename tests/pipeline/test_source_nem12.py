@@ -321,12 +321,6 @@ def test_what_follows_the_end_must_be_another_file(tmp_path):
     assert [row["row"] for row in read_in_parts(path, split_bytes=1)[1]] == [6]  # its day is no day of the stream above
 
 
-def test_registers_of_months_are_refused_with_the_reason(tmp_path):
-    lines = ["250,VABC005890,11,1,11,11,METSER123,E,006342.8,20031005093055,A,,,007654.9,20040107100333,A,,,1312.1,kWh"]
-    with pytest.raises(BadFileError, match=r"NEM13: .* ask the sender for interval data"):
-        read(tmp_path, *lines, header="100,NEM13,200401101030,MDA1,Ret1")
-
-
 @settings(max_examples=50)
 @given(
     st.lists(
