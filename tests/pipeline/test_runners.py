@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -151,17 +152,26 @@ def lose(number) -> None:
     Lost()
 
 
+def await_handler(number, before) -> None:
+    """Wait until a signal was handled: the handler of before is back then."""
+    deadline = time.monotonic() + 10
+    while signal.getsignal(number) is not before and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("send", [send, lose])
 @pytest.mark.parametrize("moment", ["as_it_is_asked", "as_it_runs"])
 def test_a_request_to_stop_cancels_the_job_of_a_service(number, send, moment):
+    before = signal.getsignal(number)
+
     def happens() -> None:
         send(number)
+        await_handler(number, before)
         if moment == "as_it_runs":
             assert runner.cancelled.wait(10)
 
     runner = _Service(**{moment: happens})
-    before = signal.getsignal(number)
     for waits in (True, False) if moment == "as_it_is_asked" else (True,):
         runner.cancelled.clear()
         with pytest.raises(KeyboardInterrupt, match="asked to cancel the job"):
@@ -171,7 +181,15 @@ def test_a_request_to_stop_cancels_the_job_of_a_service(number, send, moment):
 
 
 def test_whoever_asks_twice_waits_for_nothing():
-    runner = _Service(as_it_is_asked=lambda: [send(signal.SIGINT) for _ in range(2)])
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask_twice() -> None:
+        send(signal.SIGINT)
+        await_handler(signal.SIGINT, before)  # two at once are one
+        send(signal.SIGINT)
+        time.sleep(10)
+
+    runner = _Service(as_it_is_asked=ask_twice)
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         run_pipeline(beam.Pipeline(runner=runner))
     assert not runner.cancelled.is_set()
