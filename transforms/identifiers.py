@@ -13,8 +13,8 @@ from stdnum.fi import hetu, ytunnus
 
 from transforms.gsrn import check_gsrn
 
-#: An NMI (National Metering Identifier of the Australian market) with the suffix of a stream, as NEM12 is read: ten
-#: characters without I and O, perhaps its checksum, and the suffix.
+#: An NMI (National Metering Identifier of the Australian market) with the suffix of a stream, as NEM12 and NEM13 are
+#: read: ten characters without I and O, perhaps its checksum, and the suffix.
 _NMI = re.compile(r"([0-9A-HJ-NP-Z]{10})([0-9]?)-[0-9A-Z]{1,2}")
 _NMI_FORM = r"^[0-9A-HJ-NP-Z]{10}[0-9]?-[0-9A-Z]{1,2}$"
 _GLN = re.compile(r"[0-9]{13}")

@@ -3,7 +3,8 @@
 Between header and end, each line (250) says what a register counted between two reads; notes between businesses (550)
 may follow. The reads are made on a round of visits, months apart as a rule. Where they are exactly an interval apart,
 what was counted is a reading of that interval. Otherwise it is no energy of one, and nothing says how it falls on those
-in between: it is set aside, with both times and what was counted.
+in between: it is set aside, with both times and what was counted. A date alone is no time of a read: it would make an
+interval of two visits at any hour.
 """
 
 import re
@@ -107,7 +108,8 @@ def _deliver(lines: Lines, reads: Ints, split: Split, options: ReadOptions) -> D
     as_delivered = {"start": take(_BEFORE), "registered_at": stamps, "energy": take(_QUANTITY), "status": words}
     delivered = {**columns.as_delivered(), **as_delivered}
     delivery = deliver_readings(columns, delivered, {Reason.REGISTER_BREAK: is_break})
-    return replace(delivery, rejected=_show_spans(delivery.rejected, columns.row, apart))
+    spans = pc.coalesce(render_field("resolution", apart), take(_AFTER))
+    return replace(delivery, rejected=_show_spans(delivery.rejected, columns.row, spans))
 
 
 def _find_status(before: pa.Array, after: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -124,8 +126,8 @@ def _find_status(before: pa.Array, after: pa.Array) -> tuple[pa.Array, pa.Array]
     return pa.array(weakest, mask=weakest == UNKNOWN), pc.if_else(pa.array(first < last), before, after)
 
 
-def _show_spans(rejected: pa.RecordBatch, row: Ints, apart: pa.Array) -> pa.RecordBatch:
-    """Show of what is set aside how far its reads are apart: a day stands there where that is no resolution."""
+def _show_spans(rejected: pa.RecordBatch, row: Ints, spans: pa.Array) -> pa.RecordBatch:
+    """Show of what is set aside how far its reads are apart, or its second read as delivered where nothing tells."""
     at = pa.array(np.searchsorted(row, rejected["row"].to_numpy()))
     place = rejected.schema.get_field_index("resolution")
-    return rejected.set_column(place, rejected.schema.field(place), render_field("resolution", apart.take(at)))
+    return rejected.set_column(place, rejected.schema.field(place), spans.take(at))

@@ -55,10 +55,10 @@ UNKNOWN = -1
 _US_PER_HOUR = 3_600_000_000
 _OFFSET_US = 10 * _US_PER_HOUR
 TIME = pa.timestamp("us", "UTC")
+#: A date alone, as its midnight.
 DATE_FORM = (r"^([0-9]{4})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 00:00")
-#: Times with and without seconds, or a date alone.
+#: Times with and without seconds.
 TIME_FORMS = (
-    DATE_FORM,
     (r"^([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 \4:\5"),
     (r"^([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})$", r"\1-\2-\3 \4:\5:\6"),
 )
@@ -209,7 +209,7 @@ def find_registration(
     """Find when a record was updated, else loaded into the market's system, else what the options say; and its text."""
     stamps = pc.if_else(pc.equal(updated, ""), loaded, updated)
     unsaid = pc.equal(stamps, "")
-    moments = parse_times(stamps, TIME_FORMS)
+    moments = parse_times(stamps, (DATE_FORM, *TIME_FORMS))
     if pc.any(unsaid).as_py():
         moments = pc.if_else(unsaid, pa.scalar(require_registration(split.path, options)).cast(TIME), moments)
     return moments, stamps

@@ -214,14 +214,12 @@ class DayLine(NamedTuple):
 
 def list_days(content: bytes) -> tuple[list[DayLine], list[int]]:
     """List the days of a NEM12 file, and the rows of lines that hold nothing readable where something must be."""
-    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", " ")
-    text = re.sub(r'(?<=,)"[^"\n]*"', lambda quoted: quoted.group()[1:-1].replace(",", " "), text)
     days: list[DayLine] = []
     broken: list[int] = []
     stream: list[str] = []
     day: DayLine | None = None
     follows = False
-    for row, line in enumerate(text.split("\n"), 1):
+    for row, line in enumerate(_plain_lines(content), 1):
         if not line.strip(","):
             continue
         fields = [field.strip() for field in line.split(",")]
@@ -238,6 +236,34 @@ def list_days(content: bytes) -> tuple[list[DayLine], list[int]]:
             broken.append(row)
         follows = kind == "300" or (kind == "400" and follows)
     return days, broken
+
+
+class ReadLine(NamedTuple):
+    """A 250 record of NEM13 that can be read: its fields, empty where the line ends before them."""
+
+    row: int
+    fields: list[str]
+
+
+def list_reads(content: bytes) -> tuple[list[ReadLine], list[int]]:
+    """List the records of a NEM13 file, and the rows of lines that hold nothing readable where something must be."""
+    reads: list[ReadLine] = []
+    broken: list[int] = []
+    for row, line in enumerate(_plain_lines(content), 1):
+        if not line.strip(","):
+            continue
+        kind, *rest = line.split(",")
+        fields = [kind, *(field.strip() for field in rest)]
+        if kind == "250" and len(fields) >= 20 and (len(fields) <= 23 or fields[23:] == [""]):
+            reads.append(ReadLine(row, fields + [""] * (23 - len(fields))))
+        elif kind not in ("100", "550", "900"):
+            broken.append(row)
+    return reads, broken
+
+
+def _plain_lines(content: bytes) -> list[str]:
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", " ")
+    return re.sub(r'(?<=,)"[^"\n]*"', lambda quoted: quoted.group()[1:-1].replace(",", " "), text).split("\n")
 
 
 def _read_day(row: int, stream: list[str], fields: list[str], values: list[str]) -> DayLine | None:

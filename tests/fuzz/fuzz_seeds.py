@@ -82,11 +82,12 @@ def make_seeds() -> dict[str, list[bytes]]:
         "datahub-xml": [_cut_message(text) for text in made["datahub-xml"][:3]],
         "datahub-json": [_cut_answer(text) for text in made["datahub-json"][:3]],
         "nem12": list(_make_nem12()),
+        "nem13": list(_make_nem13()),
         "mapped-csv": [bytes([number]) + text.encode() for number, text in enumerate(_MAPPED)],
         "mapping": [yaml.safe_dump(mapping).encode() for mapping in MAPPINGS],
         "reference": list(_make_reference(reference)),
     }
-    texts = [seeds[name][0] for name in ("avro", "datahub-csv", "datahub-xml", "datahub-json", "nem12")]
+    texts = [seeds[name][0] for name in ("avro", "datahub-csv", "datahub-xml", "datahub-json", "nem12", "nem13")]
     seeds["inspect"] = [b"\0" + text for text in texts] + [b"\1" + seeds["datahub-csv"][0]]
     seeds["inspect"].append(b"\2" + next(text[1:] for text in seeds["reference"] if text[0] == 0))
     return seeds
@@ -163,6 +164,28 @@ def _make_nem12() -> Iterator[bytes]:
             f"300,20260329,{','.join(halves)},S14",
             "200,NEM1201010,V1,1,V1,,,V,30,",
             f"300,20260329,{','.join(halves)},A,,,{updated},{updated}",
+            "900",
+        )
+    ).encode()
+
+
+def _make_nem13() -> Iterator[bytes]:
+    """Reads a day, an hour and months apart, of active and reactive energy, and of what is no energy."""
+    updated = "20260410120000"
+    yield "\n".join(
+        (
+            "100,NEM13,202604101200,MDP1,Retailer1",
+            f"250,NEM1301009,11,1,11,11,METER1,E,00012.5,20260329000000,A,,,00020.0,20260330000000,A,,,7.5,kWh,,{updated},",
+            f"550,N,,A,S01009\n250,NEM1301009,11,2,Q1,Q1,METER1,E,1,20260329000000,A,,,2,20260329010000,E64,77,,1,kVArh,,,{updated}",
+            f'250,NEM1301010,11,1,41,41,METER2,E,888,20260108103055,S14,79,"Dog, gate",999,20260408000000,A,,,111,kWh,,{updated},',
+            "900\n",
+        )
+    ).encode()
+    yield "\r\n".join(
+        (
+            "100,NEM13,202604101200,MDP1,Retailer1",
+            "250,NEM1301011,,,,,,,,202603290000,N,,,,202603290015,A,,,0,MWh",
+            f"250,NEM1301012,V1,1,V1,,,E,1,20260329000000,A,,,2,20260330000000,A,,,1,V,,{updated},{updated},",
             "900",
         )
     ).encode()

@@ -1,4 +1,4 @@
-"""Targets whose files have more structure than lines: NEM12, E66 XML, JSON, Avro and Parquet."""
+"""Targets whose files have more structure than lines: NEM12 and NEM13, E66 XML, JSON, Avro and Parquet."""
 
 import io
 import json
@@ -18,6 +18,7 @@ from fuzz_oracles import (
     canonical,
     list_days,
     list_observations,
+    list_reads,
     list_records,
     microseconds,
     milliwatt_hours,
@@ -28,7 +29,7 @@ from fuzz_oracles import (
 from schemas.series import ACTIVE_ENERGY
 from schemas.status import Status
 
-_NEM12_UNITS = {"WH": "Wh", "KWH": "kWh", "MWH": "MWh", "VARH": "Wh", "KVARH": "kWh", "MVARH": "MWh"}
+_NEM_UNITS = {"WH": "Wh", "KWH": "kWh", "MWH": "MWh", "VARH": "Wh", "KVARH": "kWh", "MVARH": "MWh"}
 _TEN_HOURS = 36_000_000_000
 
 
@@ -55,11 +56,74 @@ def run_nem12(content: bytes) -> None:
         slot = (reading.start - begin + _TEN_HOURS) / reading.resolution_s / 1_000_000
         assert reading.resolution_s == 86_400 // len(day.values)
         assert slot == int(slot)
-        unit = _NEM12_UNITS[day.stream[7].upper()]
+        unit = _NEM_UNITS[day.stream[7].upper()]
         if reading.status != Status.MISSING:
             assert reading.energy == milliwatt_hours(day.values[int(slot)], unit)
         suffix = day.stream[4] if len(day.stream) > 4 else ""
         assert reading.point == canonical(f"{day.stream[1]}-{suffix}" if suffix else day.stream[1])
+
+
+_NEM_WORDS = {"N": Status.MISSING, "E": Status.ESTIMATED, "S": Status.ESTIMATED, "F": Status.ESTIMATED, "A": Status.OK}
+#: A line in its most usual form, which must not be set aside for any fault: id, times, qualities, quantity, unit.
+_USUAL = re.compile(
+    r"[A-Z]{3}[0-9]{7} [0-9A-Z]{2} (?:20[0-9]{12} ){2}(?:[AESF] ){2}[0-9]{1,6}(?:\.[0-9]{1,3})? kWh 2026[0-9]{10}"
+)
+
+
+def run_nem13(content: bytes) -> None:
+    outcome = read_bounded(
+        content, replace(OPTIONS, format="nem13"), rows_are_readings=True, split_bytes=len(content) // 3 + 1
+    )
+    if outcome is None:
+        return
+    reads, broken = list_reads(content)
+    by_row = {read.row: read.fields for read in reads}
+    aside = {rejected["row"]: rejected for rejected in outcome.rejected}
+    rows = [reading.row for reading in outcome.readings] + [rejected["row"] for rejected in outcome.rejected]
+    assert sorted(rows) == sorted([*by_row, *broken])
+    assert all(aside[row]["reason"] == "unreadable_row" for row in broken)
+    for reading in outcome.readings:
+        fields = by_row[reading.row]
+        begin, end = (_market_time(fields[at]) for at in (9, 14))
+        assert begin == reading.start
+        assert end == begin + reading.resolution_s * 1_000_000
+        assert reading.status == min(_NEM_WORDS[fields[at][0].upper()] for at in (10, 15))
+        unit = fields[19].upper()
+        assert (reading.product == ACTIVE_ENERGY) == ("VAR" not in unit)
+        if reading.status != Status.MISSING:
+            assert reading.energy == milliwatt_hours(fields[18], _NEM_UNITS[unit])
+        assert reading.point == canonical(f"{fields[1]}-{fields[4]}" if fields[4] else fields[1])
+        said = fields[21] or fields[22]
+        registered = _market_time(f"{said}0000" if len(said) == 8 else said) if said else microseconds(REGISTERED)
+        assert reading.registered_at == registered
+    for row, fields in by_row.items():
+        begin, end = (_market_time(fields[at]) for at in (9, 14))
+        if begin is None or end is None:
+            assert aside[row]["reason"] == "unreadable_row"
+            continue
+        apart = (end - begin) // 1_000_000
+        is_interval = apart >= 60 and (apart == 86_400 or 3_600 % apart == 0)
+        if _USUAL.fullmatch(" ".join(fields[at] for at in (1, 4, 9, 14, 10, 15, 18, 19, 21))) and _market_time(
+            fields[21]
+        ):
+            assert (row in aside) != is_interval
+            assert is_interval or aside[row]["reason"] == "register_break"
+        if row in aside and aside[row]["reason"] == "register_break":
+            assert not is_interval
+            assert seconds(aside[row]["resolution"].replace("-", "")) == abs(apart)
+            assert microseconds(aside[row]["start"]) == begin
+            if milliwatt_hours(fields[18], _NEM_UNITS[fields[19].upper()]) is not None:
+                assert milliwatt_hours(aside[row]["energy"], "kWh") == milliwatt_hours(
+                    fields[18], _NEM_UNITS[fields[19].upper()]
+                )
+
+
+def _market_time(text: str) -> int | None:
+    """Read a time of UTC+10, with or without seconds, or None."""
+    if not re.fullmatch("[0-9]{12}(?:[0-9]{2})?", text):
+        return None
+    moment = microseconds(f"{text[:8]}T{text[8:]}Z")
+    return None if moment is None else moment - _TEN_HOURS
 
 
 _E66_WORDS = {"OK": 5, "QM": 0, "Z04": 1, "Z02": 2, "21": 2, "99": 3, "56": 3, "Z01": 6}

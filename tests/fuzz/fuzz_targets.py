@@ -21,7 +21,7 @@ from fuzz_contract import (
 from fuzz_lines import run_datahub_csv, run_mapped_csv
 from fuzz_mutators import Change, Mutate, mutate_avro, mutate_in_place, mutate_pieces
 from fuzz_oracles import list_records
-from fuzz_structured import run_avro, run_datahub_json, run_datahub_xml, run_nem12, run_parquet
+from fuzz_structured import run_avro, run_datahub_json, run_datahub_xml, run_nem12, run_nem13, run_parquet
 
 import schemas
 from pipeline.errors import MeterveilError
@@ -177,6 +177,7 @@ TARGETS: dict[str, Target] = {
     "datahub-xml": Target(run_datahub_xml, mutate_pieces(rb"(?=<)|(?<=>)")),
     "datahub-json": Target(run_datahub_json, mutate_pieces(rb"(?<=[,{\[:])|(?=[}\]])")),
     "nem12": Target(run_nem12, _LINES),
+    "nem13": Target(run_nem13, _LINES),
     "mapped-csv": Target(run_mapped_csv, _LINES),
     "mapping": Target(run_mapping, mutate_pieces(rb"\n|[ :]")),
     "policy": Target(run_policy, mutate_pieces(rb"\n|[ :]"), longest=16_384),

@@ -30,7 +30,7 @@ def list_cuts(folder, content, options, suffix="bin"):
             yield size, *read_file(path, options)
 
 
-@pytest.mark.parametrize("kind", ["datahub-xml", "datahub-json", "nem12"])
+@pytest.mark.parametrize("kind", ["datahub-xml", "datahub-json", "nem12", "nem13"])
 def test_a_format_with_an_end_is_refused_without_it(tmp_path, kind):
     content = min((path.read_bytes() for path in (CORPUS / kind).iterdir()), key=len)
     options = replace(OPTIONS, format=kind)

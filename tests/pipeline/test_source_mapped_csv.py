@@ -238,7 +238,7 @@ def test_formats_are_found_from_content_and_named_when_none_fits(tmp_path):
         plan_file(str(tmp_path / "f.bin"), ReadOptions())
     with pytest.raises(MeterveilError, match="name one of avro"):
         plan_file(str(tmp_path / "f.bin"), ReadOptions(format="xml"))
-    for name in ("avro", "parquet", "datahub-csv", "nem12"):
+    for name in ("avro", "parquet", "datahub-csv", "nem12", "nem13"):
         with pytest.raises(BadFileError):
             plan_file(str(tmp_path / "f.bin"), ReadOptions(format=name, registered_at="2026-01-01T00:00:00Z"))
     with pytest.raises(BadFileError, match="can't be opened"):

@@ -108,7 +108,9 @@ def test_what_was_counted_is_as_good_as_the_weaker_read(tmp_path, qualities, exp
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (line(before="20040101"), None),  # a date alone is its beginning
+        (line(before="20040101", after="20040102"), "unreadable_row"),  # at some hour of those days
+        (line(before="20040101"), "unreadable_row"),
+        (line(before="200401010000", after="200401020000"), None),
         (line(before="2004010100000"), "unreadable_row"),
         (line(after=""), "unreadable_row"),
         (line(stamps=("yesterday", "")), "unreadable_row"),
@@ -134,6 +136,27 @@ def test_every_fault_ends_in_quarantine_with_its_line(tmp_path, fault, reason):
     good, rejected = read(tmp_path, other, fault, other.replace("12.5", "13"))
     assert [(row["row"], row["reason"]) for row in rejected] == ([(3, reason)] if reason else [])
     assert len(good) == 3 - bool(reason) - fault.startswith("550")
+
+
+@pytest.mark.parametrize(
+    ("times", "start", "resolution"),
+    [
+        (("20040101000000", "soon"), "2003-12-31T14:00:00Z", "soon"),
+        (("once", "20040102000000"), "once", "20040102000000"),
+    ],
+)
+def test_a_time_that_can_t_be_read_is_shown_as_delivered_beside_the_other(tmp_path, times, start, resolution):
+    _, (row,) = read(tmp_path, line(*times))
+    assert (row["reason"], row["start"], row["resolution"]) == ("unreadable_row", start, resolution)
+
+
+@pytest.mark.parametrize(("before", "after"), [("20041031", "20041101"), ("20050327", "20050328")])
+def test_a_day_on_which_the_clocks_changed_is_a_day(tmp_path, before, after):
+    # Sydney and Melbourne had 23 hours on 31 October 2004, and 25 on 27 March 2005; the market had 24.
+    lines = [line(f"{before}000000", f"{after}{hour:02}0000", stamps=("20050401000000", "")) for hour in (0, 1)]
+    good, rejected = read(tmp_path, *lines)
+    assert [(reading[2], reading[3]) for reading in good] == [(at(before), 86_400)]
+    assert [(row["row"], row["reason"], row["resolution"]) for row in rejected] == [(3, "register_break", "PT25H")]
 
 
 def test_a_record_without_a_time_of_its_own_is_registered_as_the_options_say(tmp_path):
