@@ -36,8 +36,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from ports import LOOPBACK, find_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Where what Maven resolves is kept.
-JARS = ROOT / "build" / "flink"
+#: Names Beam's job service.
+_POM = Path(__file__).resolve().with_name("pom.xml")
 _OLDEST_JAVA, _NEWEST_JAVA = 11, 17  # that Flink 1.19 runs on
 #: How long a worker is kept for the next stage of its job.
 _CACHED_S = 5
@@ -127,13 +127,13 @@ class Cluster:
 
 def find_missing() -> str:
     """Say what a cluster lacks on this machine; empty if nothing is missing."""
-    if not (java := _find_java()):
+    if not (java := find_java()):
         return "no Java: install a JRE 17, or set JAVA_HOME"
-    if not _OLDEST_JAVA <= (found := _tell_version(java)) <= _NEWEST_JAVA:
+    if not _OLDEST_JAVA <= (found := tell_version(java)) <= _NEWEST_JAVA:
         return f"Java {found}: Flink 1.19 needs 11 to 17"
     if find_spec("pyflink") is None:
         return "no Flink: pip install -c constraints.txt '.[flink]'"
-    if not _resolved().is_dir() and not shutil.which("mvn"):
+    if not find_jars().is_dir() and not shutil.which("mvn"):
         return "no Maven (mvn), which brings Beam's job service"
     return ""
 
@@ -207,44 +207,43 @@ def run_cluster(task_managers: int = 2, slots: int = 2) -> Iterator[Cluster]:
         yield cluster
 
 
-def resolve_jars() -> Path:
-    """Have Maven resolve Beam's job service, once for each state of ``pom.xml``.
+def resolve_jars(pom: Path = _POM) -> Path:
+    """Have Maven resolve what a ``pom.xml`` names, Beam's job service by default, once for each state of it.
 
     Raises:
         MeterveilError: Maven failed.
     """
-    folder = _resolved()
+    folder = find_jars(pom)
     if folder.is_dir():
         return folder
-    print("== Resolving Beam's job service with Maven; this takes a minute, once", file=sys.stderr)
-    JARS.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=JARS) as draft:
+    print(f"== Resolving {pom.relative_to(ROOT)} with Maven; this takes up to a minute, once", file=sys.stderr)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as draft:
         goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
-        command = ["mvn", "-B", "-q", "-f", str(_pom()), goal, "-DincludeScope=runtime", f"-DoutputDirectory={draft}"]
+        command = ["mvn", "-B", "-q", "-f", str(pom), goal, "-DincludeScope=runtime", f"-DoutputDirectory={draft}"]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             said = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
-            raise MeterveilError(f"Maven failed: {said[0]}", where=str(_pom()), remedy="see that it reaches a registry")
+            raise MeterveilError(f"Maven failed: {said[0]}", where=str(pom), remedy="see that it reaches a registry")
         with suppress(OSError):  # another process was faster
             Path(draft).rename(folder)
             Path(draft).mkdir()
     return folder
 
 
-def _pom() -> Path:
-    return Path(__file__).with_name("pom.xml")
+def find_jars(pom: Path = _POM) -> Path:
+    """Say where the jars of this state of a ``pom.xml`` are, once they are resolved."""
+    return ROOT / "build" / pom.parent.name / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
 
 
-def _resolved() -> Path:
-    return JARS / hashlib.sha256(_pom().read_bytes()).hexdigest()[:16]
-
-
-def _find_java() -> str | None:
+def find_java() -> str | None:
+    """Find the Java that programs are run with."""
     home = os.environ.get("JAVA_HOME")
     return shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
 
 
-def _tell_version(java: str) -> int:
+def tell_version(java: str) -> int:
+    """Tell which Java it is; 0 if it doesn't say."""
     said = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     return int(found[1]) if found else 0
@@ -304,7 +303,7 @@ def _start_java(
 ) -> subprocess.Popen[bytes]:
     """Start a Java program in a session of its own, so that all that it starts can be ended with it."""
     command = [
-        *(_find_java() or "java", f"-Xmx{heap}", "-XX:MaxDirectMemorySize=1g", "-XX:-UsePerfData"),
+        *(find_java() or "java", f"-Xmx{heap}", "-XX:MaxDirectMemorySize=1g", "-XX:-UsePerfData"),
         *(f"-Djava.io.tmpdir={folder / 'tmp'}", f"-Dlog4j.configurationFile={folder / 'conf' / 'log4j2.properties'}"),
         *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
         *("-cp", ":".join(map(str, classes)), main, *arguments),

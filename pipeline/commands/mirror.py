@@ -1,4 +1,4 @@
-"""``meterveil mirror``: a lake's tables in a Glue catalog, which engines of analysts know."""
+"""``meterveil mirror``: a lake's tables in a Glue or REST catalog, which engines of analysts know."""
 
 import argparse
 from dataclasses import asdict
@@ -11,10 +11,11 @@ def describe(commands: Any) -> None:
     """Describe the command and its options."""
     command = commands.add_parser(
         "mirror",
-        help="bring where a zone's tables are now to a Glue catalog, for other engines",
-        description="Brings where a zone's tables are now to a Glue catalog, for engines that look tables up "
-        "there. To be run after each command that commits. What that catalog is and how it lets one in is pyiceberg's "
-        "configuration: PYICEBERG_CATALOG__NAME__TYPE=glue and so on in the environment, or ~/.pyiceberg.yaml.",
+        help="bring where a zone's tables are now to a Glue or Iceberg REST catalog, for other engines",
+        description="Brings where a zone's tables are now to a Glue or Iceberg REST catalog, for engines that look "
+        "tables up there. To be run after each command that commits. What that catalog is and how it lets one in is "
+        "pyiceberg's configuration: PYICEBERG_CATALOG__NAME__TYPE=glue or rest and so on in the environment, or "
+        "~/.pyiceberg.yaml.",
         epilog=EPILOG,
     )
     command.add_argument("--lake", type=as_place, required=True, help="the lake, or its analytics folder alone")
