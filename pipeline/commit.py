@@ -16,6 +16,7 @@ from pipeline.entities import derive_bucket
 from pipeline.erased_rows import rewrite_without_erased
 from pipeline.errors import MeterveilError
 from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
+from pipeline.kept_mirrors import mirrored
 from pipeline.keys import Keyset
 from pipeline.lake import Lake
 from pipeline.lease import check_lease
@@ -111,7 +112,7 @@ def commit_run(run: OpenRun, outcome: RunOutcome, rules: CommitRules) -> None:
         MeterveilError: conservation is broken, a limit that stops is exceeded, or the lake is of another policy or key
             by now; nothing of this run is visible then. Or the commit was begun: the next run finishes it.
     """
-    with sole_committer(run.lake):
+    with mirrored(run.lake), sole_committer(run.lake):
         planned, run = run, run.refreshed()
         if run.context.run_id in run.current[RUNS]:
             record_inputs(run.lake, run.context.options, outcome.inputs, run.context.run_id)

@@ -16,6 +16,7 @@ from pipeline.context import RUNS, begin_of_run, mark_of, name_run, read_last_co
 from pipeline.digests import find_superseded
 from pipeline.horizons import advance_horizons, read_horizons
 from pipeline.journal import Journal, TableChange, commit_journal, sole_committer
+from pipeline.kept_mirrors import mirrored
 from pipeline.labels import last_day_in, mark_in
 from pipeline.lake import Lake
 from pipeline.lease import (
@@ -143,7 +144,7 @@ def maintain(lake: Lake, plan: Plan, keep_days: int = KEEP_DAYS, now: datetime |
     """
     now = now or datetime.now(UTC)
     run_id = name_run(datetime.now(UTC))
-    with leased(lake, run_id, "maintain", in_process=True), sole_committer(lake):
+    with mirrored(lake), leased(lake, run_id, "maintain", in_process=True), sole_committer(lake):
         forget_abandoned(lake, list_live(lake), now - timedelta(days=keep_days))
         dead = _count(_DEAD, list_dead(lake))
         clean_up_dead(lake)

@@ -127,6 +127,32 @@ def test_a_mirror_has_the_rows_of_the_lake_after_every_commit_and_a_rebuild(flee
         catalog.load_table("analytics.grid_planning")
 
 
+@contextmanager
+def away(monkeypatch, kind):
+    """Have nothing answer where the catalog was."""
+    with monkeypatch.context() as patch:
+        patch.setenv(ADDRESS[kind], f"http://{LOOPBACK}:{find_ports(1)[0]}")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield
+
+
+def test_a_mirror_that_is_kept_is_in_step_after_every_commit(fleet, tmp_path, kind, monkeypatch):
+    lake = tmp_path / "lake"
+    assert fleet.run(lake, 1).returncode == 0
+    mirror(lake, "--always")
+    with away(monkeypatch, kind):
+        refused = meterveil("mirror", "--lake", lake, "--to", "mirror")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        done = fleet.run(lake, 2)
+        assert (done.returncode, "a mirror is late" in done.stderr) == (0, True)
+    assert meterveil("maintain", "--lake", lake, "--yes").returncode == 0
+    assert_in_step(lake)
+    mirror(lake, "--no-always")
+    with away(monkeypatch, kind):
+        again = fleet.run(lake, 1, "--force")
+        assert (again.returncode, "mirror" in again.stderr) == (0, False)
+
+
 @pytest.mark.usefixtures("kind")
 def test_a_mirror_touches_no_table_of_another_lake(fleet, tmp_path):
     for name in ("one", "other"):
@@ -147,21 +173,6 @@ def test_a_catalog_that_is_unknown_away_or_another_is_a_line(fleet, tmp_path, mo
     monkeypatch.setenv("PYICEBERG_CATALOG__NONE__URI", f"sqlite:///{tmp_path}/mirror.db")
     refused = meterveil("mirror", "--lake", tmp_path / "lake", "--to", "none")
     assert (refused.returncode, "none: neither a Glue nor a REST catalog; " in refused.stderr) == (1, True)
-
-
-@pytest.mark.long
-def test_a_mirror_that_was_away_is_brought_in_step_by_the_next(fleet, tmp_path, monkeypatch, kind):
-    lake = tmp_path / "lake"
-    assert fleet.run(lake, 1).returncode == 0
-    mirror(lake)
-    with monkeypatch.context() as patch:
-        patch.setenv(ADDRESS[kind], f"http://{LOOPBACK}:{find_ports(1)[0]}")
-        patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        refused = meterveil("mirror", "--lake", lake, "--to", "mirror")
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert fleet.run(lake, 2).returncode == 0
-    mirror(lake)
-    assert_in_step(lake)
 
 
 def pointer(table):
