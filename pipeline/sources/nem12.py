@@ -7,7 +7,7 @@ its update time, so its null values are MISSING.
 
 import mmap
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,22 +23,19 @@ from pipeline.sources.nem_lines import (
     DATE_FORM,
     UNKNOWN,
     Lines,
+    NemSource,
     find_registration,
     find_units,
-    is_headed,
     name_points,
     parse_lines,
     parse_times,
     rate_quality,
-    split_file,
 )
 from schemas.series import DAY_S
 from schemas.status import Status
 
 Ints = NDArray[np.int64]
 
-#: Bytes that one worker reads at a time: about three million values.
-SPLIT_BYTES = 16 << 20
 #: The qualities stand in 400 records; a value that none of them covers is PARTIAL.
 _VARIABLE = "V"
 #: Fields of a 300 record besides its values: indicator and date before, quality to load time after.
@@ -47,30 +44,14 @@ _BEFORE, _AFTER = 2, 5
 _KINDS = np.array([100, 200, 300, 400, 500, 900])
 #: What stands behind the indicator of a record.
 _INDICATED = re.compile(rb",|\r?(?:\n|$)")
-#: Where a file may be cut: not before a 400, which belongs to its day.
-_CUT = re.compile(rb"\n(?=[23]00,)")
 
 
-class Nem12Source:
+class Nem12Source(NemSource):
     """NEM12 files."""
 
     name = "nem12"
-
-    def recognises(self, path: str, head: bytes, options: ReadOptions) -> bool:
-        """Tell a file by its header record."""
-        del path, options
-        return is_headed(head, b"NEM12")
-
-    def splits(
-        self, path: str, digest: str, options: ReadOptions, *, split_bytes: int = SPLIT_BYTES
-    ) -> Sequence[Split]:
-        """Check that the file is whole, and cut it between days.
-
-        Raises:
-            BadFileError: no header, no end record, or something after it.
-        """
-        del options
-        return split_file(Split(path, self.name, digest, 0, 0, 1), b"NEM12", _CUT, split_bytes)
+    version = b"NEM12"
+    cut = re.compile(rb"\n(?=[23]00,)")  # not before a 400, which belongs to its day
 
     def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
         """Decode the lines of a split."""

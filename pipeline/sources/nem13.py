@@ -8,7 +8,7 @@ interval of two visits at any hour.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,25 +24,21 @@ from pipeline.sources.nem_lines import (
     UNKNOWN,
     Ints,
     Lines,
+    NemSource,
     find_registration,
     find_units,
-    is_headed,
     name_points,
     parse_lines,
     parse_times,
     rate_quality,
-    split_file,
 )
 from schemas.reasons import Reason
 from schemas.series import DAY_S
 from transforms.rejected import render_field
 
-#: Bytes that one worker reads at a time.
-SPLIT_BYTES = 16 << 20
 #: Record indicators.
 _KINDS = np.array([100, 250, 550, 900])
 _READ = 250
-_CUT = re.compile(rb"\n(?=250,)")
 #: Fields of a 250 record, and how many it has at least: up to the unit. What follows may be left out.
 _NMI, _SUFFIX, _BEFORE, _BEFORE_QUALITY, _AFTER, _AFTER_QUALITY, _QUANTITY, _UNIT = 1, 4, 9, 10, 14, 15, 18, 19
 _UPDATED, _LOADED = 21, 22
@@ -50,26 +46,12 @@ _LEAST, _MOST = _UNIT + 1, _LOADED + 1
 _US_PER_S = 1_000_000
 
 
-class Nem13Source:
+class Nem13Source(NemSource):
     """NEM13 files."""
 
     name = "nem13"
-
-    def recognises(self, path: str, head: bytes, options: ReadOptions) -> bool:
-        """Tell a file by its header record."""
-        del path, options
-        return is_headed(head, b"NEM13")
-
-    def splits(
-        self, path: str, digest: str, options: ReadOptions, *, split_bytes: int = SPLIT_BYTES
-    ) -> Sequence[Split]:
-        """Check that the file is whole, and cut it between reads.
-
-        Raises:
-            BadFileError: no header, no end record, or something after it.
-        """
-        del options
-        return split_file(Split(path, self.name, digest, 0, 0, 1), b"NEM13", _CUT, split_bytes)
+    version = b"NEM13"
+    cut = re.compile(rb"\n(?=250,)")
 
     def read(self, split: Split, options: ReadOptions) -> Iterator[Delivery]:
         """Decode the lines of a split."""

@@ -12,7 +12,7 @@ first field tells. It has a header (100) and an end (900), without which it was 
 import mmap
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ from transforms.series import canonical_ids, find_mangled
 
 Ints = NDArray[np.int64]
 
+#: Bytes that one worker reads at a time: about three million values of NEM12.
+SPLIT_BYTES = 16 << 20
 #: Reactive energy, in kilovar-hours where active energy has kilowatt-hours; the suffix says its direction.
 REACTIVE_ENERGY = "8716867000047"
 #: Units that are energy, in upper case: what they count, and the unit of active energy of the same power of ten.
@@ -93,44 +95,58 @@ class Lines:
         return pc.utf8_trim_whitespace(taken if there.all() else pc.if_else(pa.array(there), taken, ""))
 
 
-def is_headed(head: bytes | mmap.mmap, version: bytes) -> bool:
-    """Tell whether a file begins with the header of a version, ``NEM12`` or ``NEM13``."""
+class NemSource:
+    """What the sources of both formats do alike.
+
+    Attributes:
+        name: of the format.
+        version: how its header names it.
+        cut: the line end before which a file may be cut.
+    """
+
+    name: str
+    version: bytes
+    cut: re.Pattern[bytes]
+
+    def recognises(self, path: str, head: bytes, options: ReadOptions) -> bool:
+        """Tell a file by its header record."""
+        del path, options
+        return _is_headed(head, self.version)
+
+    def splits(
+        self, path: str, digest: str, options: ReadOptions, *, split_bytes: int = SPLIT_BYTES
+    ) -> Sequence[Split]:
+        """Check that every block has its end record, and cut the file between records.
+
+        A block is what stands from a 100 to a 900. The specification has one a file; files that somebody joined have
+        more, and one of them that is cut exactly between two blocks is whole to everybody.
+
+        Raises:
+            BadFileError: no header, no end record, or something after it.
+        """
+        del options
+        splits = []
+        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _check_blocks(path, data, self.version)
+            start, first_row = 0, 1
+            while start < len(data):
+                found = self.cut.search(data, min(start + split_bytes, len(data)) - 1)
+                stop = found.end() if found else len(data)
+                if stop - start > MOST_BYTES:
+                    raise BadFileError("a line is too long to be a record", where=path, remedy="check the file")
+                splits.append(Split(path, self.name, digest, start, stop, first_row))
+                first_row += data[start:stop].count(b"\n")
+                start = stop
+        return splits
+
+
+def _is_headed(head: bytes | mmap.mmap, version: bytes) -> bool:
     header = _HEADER.match(head)
     return header is not None and header.group(1) == version
 
 
-def split_file(split: Split, version: bytes, cut: re.Pattern[bytes], split_bytes: int) -> Sequence[Split]:
-    """Check that every block of a file has its end record, and cut the file between records.
-
-    A block is what stands from a 100 to a 900. The specification has one a file; files that somebody joined have
-    more, and one of them that is cut exactly between two blocks is whole to everybody.
-
-    Args:
-        split: the file as one part.
-        version: ``NEM12`` or ``NEM13``.
-        cut: a line end before which it may be cut.
-        split_bytes: how long parts are to be.
-
-    Raises:
-        BadFileError: no header, no end record, or something after it.
-    """
-    splits = []
-    with Path(split.path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        _check_blocks(split.path, data, version)
-        start, first_row = 0, 1
-        while start < len(data):
-            found = cut.search(data, min(start + split_bytes, len(data)) - 1)
-            stop = found.end() if found else len(data)
-            if stop - start > MOST_BYTES:
-                raise BadFileError("a line is too long to be a record", where=split.path, remedy="check the file")
-            splits.append(replace(split, start=start, stop=stop, first_row=first_row))
-            first_row += data[start:stop].count(b"\n")
-            start = stop
-    return splits
-
-
 def _check_blocks(path: str, data: mmap.mmap, version: bytes) -> None:
-    if not is_headed(data, version):
+    if not _is_headed(data, version):
         raise BadFileError(
             f"it does not begin with the header of {version.decode()}", where=path, remedy="check the file and --format"
         )
