@@ -136,6 +136,7 @@ def away(monkeypatch, kind):
         yield
 
 
+@pytest.mark.long
 def test_a_mirror_that_is_kept_is_in_step_after_every_commit(fleet, tmp_path, kind, monkeypatch):
     lake = tmp_path / "lake"
     assert fleet.run(lake, 1).returncode == 0
