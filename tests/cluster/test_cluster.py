@@ -198,9 +198,9 @@ def test_a_part_that_does_not_come_up_is_told_with_its_last_words(tmp_path, monk
 
 
 def children_of(parent: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], check=False, capture_output=True, text=True)
-    pids = [int(line) for line in listed.stdout.split()]
-    return [pid for pid in pids if "java" in Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]]
+    command = ["ps", "-o", "pid=,comm=", "--ppid", str(parent)]
+    listed = subprocess.run(command, check=False, capture_output=True, text=True).stdout.splitlines()
+    return [int(pid) for pid, name in map(str.split, listed) if name == "java"]
 
 
 def assert_gone(folder: Path, port: int, processes: list[int]) -> None:
