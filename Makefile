@@ -54,7 +54,7 @@ endef
 export WEEK
 
 test: setup ## run every test, on all processors
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto
 
 faults: setup ## kill the real command 200 times, let several run at once 50 times, and see what is left (20 to 35 minutes)
 	$(BIN)/python tests/faults/campaign.py

@@ -154,6 +154,7 @@ def test_a_mirror_that_is_kept_is_in_step_after_every_commit(fleet, tmp_path, ki
         assert (again.returncode, "mirror" in again.stderr) == (0, False)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kind")
 def test_a_mirror_touches_no_table_of_another_lake(fleet, tmp_path):
     for name in ("one", "other"):
@@ -200,6 +201,7 @@ def gone(file):
         aside.rename(file)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("rest")
 def test_a_table_that_the_server_cannot_open_is_mended_if_it_was_brought(lake):
     brought = mirror(lake)

@@ -15,6 +15,9 @@ from pipeline.maintain import maintain
 from pipeline.policy_file import DEFAULT_POLICY, load_policy
 from pipeline.stores import delete_tree, locate, upload
 
+#: Its server is built first.
+pytestmark = pytest.mark.long
+
 ROOT = f"gs://{BUCKET}"
 
 
@@ -70,7 +73,6 @@ def put_inputs(fleet, place) -> str:
     return str(at)
 
 
-@pytest.mark.long
 def test_a_lake_with_all_that_it_is_made_of_has_the_rows_of_one_on_the_disk(fleet, served, google, place, monkeypatch):
     at = put_inputs(fleet, place)
     monkeypatch.setenv("KEK", base64.urlsafe_b64encode(Path(fleet.keys["kek"]).read_bytes()).decode())
@@ -86,7 +88,6 @@ def test_a_lake_with_all_that_it_is_made_of_has_the_rows_of_one_on_the_disk(flee
     assert not list((google / place.name).glob("operational/staging/*/*"))
 
 
-@pytest.mark.long
 def test_a_night_of_corrections_a_query_and_housekeeping_go_as_on_the_disk(fleet, served, place):
     for part in (1, 2):
         done = fleet.run(place, part, *(("--catalog", served.catalog("google_night")) if part == 1 else ()))

@@ -174,7 +174,7 @@ def immutable(path):
 
 
 @pytest.mark.parametrize(
-    "folder", ["operational", "analytics/readings/metadata", *map(more, ("analytics", "analytics/readings/data"))]
+    "folder", ["operational", *map(more, ("analytics", "analytics/readings/data", "analytics/readings/metadata"))]
 )
 def test_a_folder_that_may_not_be_written_to(fleet, done, tmp_path, folder):
     lake = tmp_path / "lake"
@@ -216,8 +216,8 @@ def metadata_files(lake):
     ("held", "instant"),
     [
         (True, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 before"),  # manifests that no metadata names
-        (True, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 after"),  # metadata that no catalog names
-        (False, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 after"),  # of a table that is in no catalog
+        more(True, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 after"),  # metadata that no catalog names
+        more(False, "pyiceberg.catalog MetastoreCatalog _write_metadata 3 after"),  # of a table that is in no catalog
         (True, "pathlib Path replace 4 before"),  # the journal, not in its place yet
     ],
     ids=["manifests", "metadata", "a table", "the journal"],
@@ -292,7 +292,9 @@ def test_an_input_that_changes_while_it_is_read(fleet, tmp_path):
         list(read_split(split, ReadOptions()))
 
 
-@pytest.mark.parametrize("step", ["pipeline.reading.validate", "pipeline.cells.fold", "pipeline.steps.write_frames"])
+@pytest.mark.parametrize(
+    "step", ["pipeline.cells.fold", *map(more, ("pipeline.reading.validate", "pipeline.steps.write_frames"))]
+)
 def test_a_worker_that_fails(fleet, done, tmp_path, step):
     lake = tmp_path / "lake"
     before = begin(fleet, lake)

@@ -26,7 +26,7 @@ from pipeline.verify import verify_lake
 
 #: 20 M readings and ten kills for a release, else a few.
 LARGE = bool(os.environ.get("METERVEIL_TEST_LARGE"))
-POINTS, KILLS = (208_334, 10) if LARGE else (1_000, 2)
+POINTS, KILLS = (208_334, 10) if LARGE else (400, 1)
 _PROGRAM = (sys.executable, "-c", "import sys; from pipeline.cli import main; sys.exit(main())")
 REBUILT = ("analytics.daily", "analytics.readings")
 
