@@ -151,7 +151,8 @@ def test_an_unknown_option_is_wrong_usage_also_there(fleet, cluster, tmp_path):
     assert not (tmp_path / "lake").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=long)])
+@long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_cluster_leaves_nothing(tmp_path, how):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, str(ROOT / "deploy" / "flink" / "cluster.py"), "--task-managers", "1"]

@@ -65,6 +65,7 @@ def assert_as_expected(fleet, lake):
     assert not list(staging_folder(open_lake(lake), "").glob("*"))
 
 
+@long
 def test_the_launcher_leaves_and_the_job_commits(fleet, cluster, tmp_path):
     lake = tmp_path / "lake"
     for part in (1, 2):

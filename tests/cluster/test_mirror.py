@@ -103,6 +103,7 @@ def assert_in_step(lake):
         assert found.scan().to_arrow().equals(own.scan().to_arrow()), name
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kind")
 def test_a_mirror_has_the_rows_of_the_lake_after_every_commit_and_a_rebuild(fleet, tmp_path):
     lake = tmp_path / "lake"

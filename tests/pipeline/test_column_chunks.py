@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.parquet import encode_rows
@@ -99,7 +99,6 @@ def doubled(values: pa.Array) -> pa.Array:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60)
 @given(column=columns(), page_rows=st.sampled_from([500, 1 << 15]))
 @example(column=("word", False, [[(None, 96)], [("OK", 8192), (None, 1)], []]), page_rows=1 << 15)
 @example(column=("known", True, [[(True, 1)]]), page_rows=1 << 15)

@@ -1,7 +1,7 @@
 from datetime import date
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.fleet import load
@@ -18,7 +18,6 @@ def measure(day, kind, count=400, fuse_a=25):
     )
 
 
-@settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 10**6), st.integers(0, 6))
 def test_points_measured_in_parts_are_those_measured_together(cut, first, kind):
     points = np.arange(first, first + 61)

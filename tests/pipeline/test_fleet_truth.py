@@ -2,7 +2,7 @@ from datetime import date
 
 import fleet_oracle
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.fleet.days import LocalDay
@@ -27,7 +27,6 @@ def deliveries(draw):
     )
 
 
-@settings(max_examples=100)
 @given(st.lists(deliveries(), max_size=25))
 def test_deliveries_settle_as_a_plain_reading_of_the_rules_says(drawn):
     rows = np.zeros(len(drawn), dtype=ROW)

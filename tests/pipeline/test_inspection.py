@@ -3,7 +3,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from source_cases import POINT, avro_schema, series_records, write_avro
 
@@ -84,7 +84,6 @@ def test_damaged_files_are_findings(tmp_path, kind):
     assert sum(problem is not None for problem in problems) >= 3
 
 
-@settings(max_examples=50)
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(b"100,NEM12,200405011135\n200,".__add__)))
 def test_garbage_is_a_finding(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("garbage") / "f"

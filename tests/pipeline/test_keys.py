@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import keys, wrapping
@@ -71,7 +71,6 @@ def reveal(key):
     enabled=st.lists(st.booleans(), min_size=5, max_size=5),
     day=st.dates(date(2019, 1, 1), date(2031, 1, 1)),
 )
-@settings(max_examples=40)
 def test_the_rows_local_date_chooses_the_key(tmp_path_factory, starts, enabled, day):
     path = tmp_path_factory.mktemp("keys") / "keyset.json"
     kek = path.with_name("kek.bin")

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_lake import ANALYTICS, CELL, CUSTOMERS, DAY, OPERATIONAL, reading_rows
 
@@ -41,7 +41,6 @@ def new_path(folder: Path, label: str = CELL) -> str:
     return str(folder / "data" / name_data_file(label))
 
 
-@settings(max_examples=30)
 @given(points=st.integers(0, 4), slots=st.integers(1, 100), seed=st.integers(0, 99), chunks=st.integers(1, 3))
 def test_rows_come_back_as_they_went_in(tmp_path_factory, points, slots, seed, chunks):
     parts = [reading_rows(ANALYTICS, points, slots, seed=seed + part) for part in range(chunks)]

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from source_cases import SHARED
 
@@ -186,7 +186,6 @@ def assert_same_both_ways(folder, form, content):
     st.sampled_from([1 << 14, 5, 16]),
     st.sampled_from(["\n", "\n", "\r\n"]),
 )
-@settings(max_examples=100)
 def test_lines_are_read_as_if_each_were_parsed(tmp_path_factory, form, runs, changes, part, block, end):
     content = change(write_lines(form, runs).replace(b"\n", end.encode()), changes)
     with pytest.MonkeyPatch.context() as patch:

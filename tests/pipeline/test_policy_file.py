@@ -1,7 +1,7 @@
 """Policy files: a good one loads; a bad one is refused with file, line, field and what was meant."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import MeterveilError
@@ -42,7 +42,6 @@ def test_the_default_policy_loads_and_layout_does_not_change_its_digest(policy):
 @given(
     place=st.integers(0, len(LINES) - 1), word=st.sampled_from(["", "zzz", "zzz: 1", "- a", "  : {", "\t", "[", "'"])
 )
-@settings(max_examples=60)
 def test_a_damaged_line_loads_or_is_refused_in_one_line(policy, place, word):
     indent = LINES[place][: len(LINES[place]) - len(LINES[place].lstrip())]
     path = policy("\n".join([*LINES[:place], indent + word, *LINES[place + 1 :]]))

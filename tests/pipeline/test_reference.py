@@ -161,7 +161,7 @@ def test_each_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
 
 
 @given(ids=st.lists(st.one_of(st.text(alphabet=" aBäÄ\u0041\u030a\tß-1", min_size=1), st.just("c-1 ")), min_size=1))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_ids_are_canonical(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
     path = tmp_path_factory.mktemp("feed") / "customers.parquet"
     pq.write_table(pa.Table.from_pylist([_customer(f"C{text}") for text in ids], schema=CUSTOMERS_SCHEMA), path)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import MeterveilError
@@ -48,7 +48,6 @@ def written(table: pa.Table, format_name: str) -> bytes:
     return stream.getvalue()
 
 
-@settings(max_examples=40)
 @given(table=tables)
 def test_json_keeps_every_digit(table):
     back = json.loads(written(table, "json"), parse_float=Decimal)
@@ -63,7 +62,6 @@ def test_json_keeps_every_digit(table):
         assert row["day"] is None or date.fromisoformat(row["day"]) == expected["day"]
 
 
-@settings(max_examples=40)
 @given(table=tables)
 def test_csv_keeps_every_digit(table):
     back = list(csv.DictReader(io.StringIO(written(table, "csv").decode(), newline="")))
@@ -73,7 +71,6 @@ def test_csv_keeps_every_digit(table):
         assert not row["start"] or datetime.fromisoformat(row["start"]) == expected["start"]
 
 
-@settings(max_examples=40)
 @given(table=tables)
 def test_parquet_is_the_same_table(table):
     assert pq.read_table(pa.BufferReader(written(table, "parquet"))).equals(table)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from source_cases import POINT, SHARED, read_file
 
@@ -330,7 +330,6 @@ LISTS = st.lists(st.lists(st.none() | VALUES, max_size=8), min_size=1, max_size=
 
 
 @given(LISTS, st.integers(1, 9))
-@settings(max_examples=40)
 def test_every_value_comes_out_as_it_went_in(tmp_path_factory, lists, batch):
     parts = [
         series(
@@ -386,7 +385,6 @@ def places(value, path=()):
 
 
 @given(st.data())
-@settings(max_examples=100)
 def test_both_ways_of_parsing_agree(data):
     """Values of other kinds anywhere, fields left out and texts changed: the same answer, or none, by both ways."""
     found = copy.deepcopy(answer(series(observation(0), observation(1)), series(observation(2)), **reasons("RC-1")))

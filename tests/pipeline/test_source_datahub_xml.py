@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from source_cases import POINT, read_file
 
@@ -311,7 +311,6 @@ LISTS = st.lists(st.lists(st.none() | VALUES, max_size=8), min_size=1, max_size=
 
 
 @given(LISTS, st.sampled_from([(60, "PT1M"), (900, "PT15M"), (3600, "PT1H"), (86_400, "P1D")]))
-@settings(max_examples=40)
 def test_every_value_comes_out_as_it_went_in(tmp_path_factory, lists, resolution):
     seconds, name = resolution
     parts = [
@@ -415,7 +414,6 @@ ODD = st.sampled_from(
     st.sampled_from(["kWh", "kWh", "Wh", "MWh", "GWh", "kvarh"]),
     st.sampled_from([200, 200, 1, 0]),
 )
-@settings(max_examples=100)
 def test_runs_are_read_as_one_by_one(tmp_path_factory, lists, prefix, between, chunk, unit, layouts):
     text = message(*(series(*observations, point=f"64{n}", unit=unit) for n, observations in enumerate(lists)))
     text = text.replace("><", f">{between}<") if between else text
@@ -525,7 +523,6 @@ ONE = st.tuples(st.lists(CHANGES, max_size=2), st.integers(1, 3))
     st.sampled_from(["", "\n  ", "\r\n"]),
     st.sampled_from([1 << 20, 997, 3000]),
 )
-@settings(max_examples=100)
 def test_borders_are_read_as_the_parser_reads_them(tmp_path_factory, kinds, between, chunk):
     parts = []
     for changes, times in kinds:

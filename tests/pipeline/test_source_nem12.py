@@ -1,7 +1,7 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from source_cases import read_file, read_in_parts
 
@@ -321,7 +321,6 @@ def test_what_follows_the_end_must_be_another_file(tmp_path):
     assert [row["row"] for row in read_in_parts(path, split_bytes=1)[1]] == [6]  # its day is no day of the stream above
 
 
-@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(
@@ -384,7 +383,6 @@ PIECES = [
 ]
 
 
-@settings(max_examples=50)
 @given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(["\n", "\r\n"]))
 def test_parts_of_any_lines_give_the_same_as_the_whole(tmp_path_factory, pieces, newline):
     path = write(tmp_path_factory.mktemp("parts"), *pieces, newline=newline)

@@ -1,7 +1,7 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from source_cases import read_file, read_in_parts
 
@@ -200,7 +200,6 @@ def test_inspecting_tells_what_would_be_set_aside(tmp_path):
     assert told["readings"]["quarantined"] == {"register_break": 1}
 
 
-@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.reference import CONTRACTS_SCHEMA, POINTS_SCHEMA
@@ -93,7 +93,6 @@ def contracted(reference, day):
     }
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 120), st.integers(1, 4), st.integers(2, 6))
 def test_k_sites_share_whatever_is_told_and_what_k_share_is_told_exactly(seed, points, buckets, k):
     random = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.flags import Flag
@@ -82,7 +82,6 @@ def days(draw):
     return make_grid(energy, status), resolution
 
 
-@settings(max_examples=80)
 @given(days(), st.sampled_from([0, 25, 63]))
 def test_flags_are_those_of_a_look_at_every_slot(drawn, fuse):
     grid, resolution = drawn

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.series import ACTIVE_ENERGY
@@ -89,7 +89,6 @@ def sum_slowly(cell: CellGrids, contracted: list[bool]) -> list[dict]:
     return rows
 
 
-@settings(max_examples=60)
 @given(cells(), st.lists(st.booleans(), min_size=ALL, max_size=ALL))
 def test_sums_of_a_grid_are_sums_of_its_readings(cell, contracted):
     point, rows = sum_days(cell, PLACE, np.array(contracted), CALENDAR)

@@ -5,14 +5,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.columns import ROUNDED, apply_rule, cut_postal_code, mask_text, round_decimals, sort_into_bands
 from transforms.plan import Band, Column, Keep, Mask, PostalPrefix, Pseudonymise, Round, Year
 from transforms.pseudonym import pseudonymise
 
-quick = settings(max_examples=80)
 TEXTS = st.lists(st.none() | st.text(max_size=12), max_size=20)
 
 
@@ -20,7 +19,6 @@ TEXTS = st.lists(st.none() | st.text(max_size=12), max_size=20)
     codes=st.lists(st.none() | st.from_regex(r"[0-9]{0,6}", fullmatch=True) | st.text(max_size=8)),
     digits=st.integers(1, 4),
 )
-@quick
 def test_a_postal_prefix_shows_leading_digits_or_nothing(codes, digits):
     for code, prefix in zip(codes, cut_postal_code(pa.array(codes, pa.string()), digits).to_pylist(), strict=True):
         head = (code or "")[:digits]
@@ -32,7 +30,6 @@ def test_a_postal_prefix_shows_leading_digits_or_nothing(codes, digits):
     values=st.lists(st.none() | st.integers(-(2**31), 2**31 - 1)),
     edges=st.lists(st.integers(-100, 100), min_size=1, max_size=5, unique=True).map(sorted),
 )
-@quick
 def test_a_value_lies_in_its_band(values, edges):
     bands = sort_into_bands(pa.array(values, pa.int32()), tuple(edges)).to_pylist()
     for value, band in zip(values, bands, strict=True):
@@ -51,7 +48,6 @@ def test_a_value_lies_in_its_band(values, edges):
 @given(
     values=st.lists(st.none() | st.integers(-99_999_999_999_999, 99_999_999_999_999)), step=st.integers(1, 10_000_000)
 )
-@quick
 def test_rounding_equals_exact_decimal_rounding(values, step):
     exact = [None if v is None else Decimal(v).scaleb(-6) for v in values]
     rounded = round_decimals(pa.array(exact, pa.decimal64(14, 6)), step)
@@ -69,7 +65,6 @@ def test_halves_go_to_the_even_multiple_and_a_slice_to_its_own_values():
 
 
 @given(texts=TEXTS, keep_last=st.integers(0, 4))
-@quick
 def test_a_mask_hides_all_but_the_end_and_never_shows_a_whole_text(texts, keep_last):
     for text, masked in zip(texts, mask_text(pa.array(texts, pa.string()), keep_last).to_pylist(), strict=True):
         if text is None:

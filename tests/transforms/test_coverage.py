@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.series import DAY_S, SERIES_SCHEMA
@@ -34,7 +34,6 @@ SERIES = st.lists(
 )
 
 
-@settings(max_examples=80)
 @given(st.lists(SERIES, min_size=1, max_size=4))
 def test_it_is_the_union_whatever_the_batches_are(batches):
     covered = set()

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.disclosure import REASONS, Groups, suppress
@@ -137,7 +137,6 @@ def attack(table, reasons, rule):
         assert least is None or -least <= (1 - Fraction(rule.dominance).limit_denominator(100)) * value, node
 
 
-@settings(max_examples=80)
 @given(st.integers(0, 2**32), st.sampled_from(PROFILES), st.integers(1, 4), st.integers(1, 4), st.integers(2, 45))
 def test_nothing_that_is_shown_tells_a_suppressed_cell(seed, rule, municipalities, areas, sites):
     table = make_table(np.random.default_rng(seed), municipalities, areas, sites)
@@ -145,7 +144,6 @@ def test_nothing_that_is_shown_tells_a_suppressed_cell(seed, rule, municipalitie
     attack(table, reasons, rule)
 
 
-@settings(max_examples=80)
 @given(st.integers(0, 2**32), st.sampled_from(PROFILES), st.integers(1, 12), st.integers(1, 8), st.integers(2, 60))
 def test_every_sum_that_can_be_worked_out_is_of_enough_sites_none_too_great(seed, rule, municipalities, areas, sites):
     random = np.random.default_rng(seed)
@@ -157,7 +155,6 @@ def test_every_sum_that_can_be_worked_out_is_of_enough_sites_none_too_great(seed
             assert is_safe([value for leaf in rest for value in table[leaf]], rule)
 
 
-@settings(max_examples=80)
 @given(st.integers(0, 2**32), st.sampled_from(PROFILES))
 def test_reasons_say_what_is_wrong_with_a_cell_and_safe_tables_are_shown_whole(seed, rule):
     random = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.flags import Flag
@@ -178,7 +178,6 @@ def test_all_orders_and_splits_of_small_histories_end_in_the_same_rows(resolutio
                 assert totals == superseded
 
 
-@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(1, 60), st.sampled_from([(900, 3600), (900, 1800, 3600, DAY_S)]))
 def test_random_histories_in_random_runs_end_as_the_rules_say(rng, size, resolutions):
     history = random_history(rng, resolutions, size)

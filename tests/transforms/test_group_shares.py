@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.group_shares import SHARES_SCHEMA, share_groups
@@ -91,7 +91,6 @@ def work_out(shown: list[set[int]], wanted: int, areas: int) -> bool:
 
 
 @given(random=st.integers(0, 2**32 - 1), municipalities=st.integers(1, 4))
-@settings(max_examples=80)
 def test_no_hidden_count_follows_from_what_is_shown(random, municipalities):
     draw = np.random.default_rng(random)
     areas = [

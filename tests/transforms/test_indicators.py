@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.series import ACTIVE_ENERGY
@@ -97,7 +97,6 @@ def tell_slowly(readings) -> dict[str, float | None]:
 
 
 @given(drawn=st.lists(cells(), min_size=1, max_size=4), split=st.integers(0, 4), random=st.randoms())
-@settings(max_examples=60)
 def test_as_told_reading_by_reading_in_any_order_and_split(drawn, split, random):
     drawn = list({cell.local_date: cell for cell in drawn}.values())
     parts = [sum_cell(cell, CALENDAR) for cell in drawn]

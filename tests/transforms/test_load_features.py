@@ -74,7 +74,7 @@ def tell_slowly(rows, newest) -> dict[tuple, dict]:
 
 
 @given(rows=months(), last=st.integers(0, 13))
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 def test_features_are_those_of_the_newest_month_of_each_contract(rows, last):
     newest = FIRSTS[last]
     chosen = choose_months({to_day(one) for one in FIRSTS[: last + 1]}, ALL)

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.registers import REGISTERS
@@ -77,7 +77,6 @@ people = st.fixed_dictionaries(
     banned=st.sets(st.sampled_from(IDS)),
     current=st.booleans(),
 )
-@settings(max_examples=80)
 def test_nobody_is_reached_who_must_not_be(who, said, banned, current):
     rows = [{"customer_id": name, "name": f"Name {name}"} | one for name, one in zip(IDS, who, strict=True)]
     bans = [{"customer_id": name, "channel": "post", "list_version": date(2026, 2, 1)} for name in sorted(banned)]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.meter_registers import Reads, difference
@@ -75,13 +75,11 @@ def naive(rows):
     return expected
 
 
-@settings(max_examples=80)
 @given(ROWS)
 def test_it_is_what_a_naive_reading_says(rows):
     assert take(rows) == naive(rows)
 
 
-@settings(max_examples=80)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_the_order_of_lines_is_of_no_consequence(rows, random):
     rows = list(dict.fromkeys(rows))

@@ -4,7 +4,7 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from series_batches import DAY, Reading, Series, local_date, make_batch, midnight, place, series
 
@@ -39,7 +39,6 @@ def split(batch: pa.RecordBatch):
     return list(split_by_cell(batch, locate(batch, CALENDAR), BUCKETS))
 
 
-@settings(max_examples=60)
 @given(st.lists(series(), max_size=6))
 def test_frames_hold_the_readings_of_the_batch_each_in_its_cell(many):
     batch = make_batch(many)
@@ -52,7 +51,6 @@ def test_frames_hold_the_readings_of_the_batch_each_in_its_cell(many):
         assert set(bucket_of(frame["metering_point_id"], BUCKETS).tolist()) == {cell.bucket}
 
 
-@settings(max_examples=60)
 @given(st.lists(series(), max_size=5))
 def test_split_and_fold_are_inverse(many):
     """Series that don't compete, a point each, come out of the grids as they went in."""
@@ -104,7 +102,6 @@ def test_a_daily_value_is_of_the_day_whose_midnight_is_near():
     assert [to_date(day).day for day in pieces.day[:5].tolist()] == list(hours.values())
 
 
-@settings(max_examples=60)
 @given(st.lists(st.booleans(), min_size=4, max_size=4))
 def test_daily_values_keep_their_days_when_others_are_taken_out(dropped):
     """Over a clock change: the second of these days has 23 hours, or 25."""

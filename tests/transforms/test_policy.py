@@ -67,7 +67,6 @@ RULES = st.sampled_from(
 
 
 @given(view=st.sampled_from(sorted(VIEWS)), data=st.data())
-@settings(max_examples=80)
 def test_no_compiled_analytics_dataset_shows_a_sensitive_field(view, data):
     names = data.draw(st.lists(st.sampled_from(sorted(VIEWS[view])), min_size=1, max_size=3, unique=True))
     fields = {name: data.draw(RULES) for name in names}

@@ -33,7 +33,7 @@ curves = st.integers(1, 5).flatmap(
 
 
 @given(rows=curves, seed=st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 def test_who_is_unique_at_every_point_that_is_known(rows, seed):
     """Where as many points are known as a curve has, nothing is drawn, and the share can be counted."""
     for points in range(1, len(rows[0]) + 1):
@@ -71,7 +71,7 @@ def test_no_more_are_looked_at_than_asked_and_more_points_tell_more():
 
 
 @given(before=curves, data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 def test_who_is_nearest_to_themselves(before, data):
     value = st.one_of(st.none(), st.integers(0, 3))
     width = len(before[0])

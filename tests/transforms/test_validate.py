@@ -1,6 +1,6 @@
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from series_batches import MAX_ENERGY, Reading, make_batch, place, read_batch, series
 
@@ -23,7 +23,6 @@ def judge(reading: Reading) -> str:
     return "future" if placed.start > reading.registered else ""
 
 
-@settings(max_examples=60)
 @given(st.lists(series(sound=False), max_size=6))
 def test_every_reading_stays_or_is_set_aside_for_its_first_fault(many):
     judged = [(reading, judge(reading)) for one in many for reading in one.readings()]
@@ -45,7 +44,6 @@ def test_every_reading_stays_or_is_set_aside_for_its_first_fault(many):
     assert pieces.offset.tolist() == locate(rest, CALENDAR).offset.tolist()
 
 
-@settings(max_examples=60)
 @given(st.lists(series(sound=False), max_size=6))
 def test_counts_and_energy_are_conserved(many):
     batch = make_batch(many)
@@ -56,7 +54,6 @@ def test_counts_and_energy_are_conserved(many):
     assert sum(delivered) == sum(kept) + sum(sum(part["decoded_energy"].to_pylist()) for part in rejected)
 
 
-@settings(max_examples=60)
 @given(st.lists(series(), min_size=1, max_size=4))
 def test_a_sound_batch_is_handed_on_as_it_is(many):
     batch = make_batch(many)
