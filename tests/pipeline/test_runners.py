@@ -159,6 +159,15 @@ def await_handler(number, before) -> None:
         time.sleep(0.001)
 
 
+@pytest.fixture
+def heard():
+    """An interruption is heard: whoever runs the tests in the background may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("send", [send, lose])
 @pytest.mark.parametrize("moment", ["as_it_is_asked", "as_it_runs"])
@@ -180,6 +189,7 @@ def test_a_request_to_stop_cancels_the_job_of_a_service(number, send, moment):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.usefixtures("heard")
 def test_whoever_asks_twice_waits_for_nothing():
     before = signal.getsignal(signal.SIGINT)
 
