@@ -190,6 +190,7 @@ def test_a_folder_that_may_not_be_written_to(fleet, done, tmp_path, folder):
     assert tables(lake) == done[1]
 
 
+@large
 def test_a_permission_that_is_lost_half_way(fleet, done, tmp_path):
     lake = tmp_path / "lake"
     begin(fleet, lake)

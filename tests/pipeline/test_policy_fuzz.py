@@ -34,7 +34,7 @@ from transforms.policy import compile_plan
 from transforms.policy_diff import compare_policies
 from transforms.rows import Groups, Order, Rows
 
-MUTANTS = 10_000 if os.environ.get("METERVEIL_TEST_LARGE") else 60
+MUTANTS = 10_000 if os.environ.get("METERVEIL_TEST_LARGE") else 40
 BASE = enrich(yaml.safe_load(DEFAULT_POLICY.read_text(encoding="utf-8")))
 DAY, HOUR = date(2026, 3, 29), datetime(2026, 1, 1, tzinfo=UTC)
 PLAN = compile_plan(BASE)
