@@ -196,13 +196,16 @@ def _cancel_there(options: PipelineOptions) -> str:
 
 @contextmanager
 def _noted_interruptions() -> "Iterator[SimpleQueue[BaseException | None]]":
-    """Note an interruption, or a request to stop: a job on a cluster would outlive this process.
+    """Note an interruption, or a request to stop, unless whoever began this process has it ignored.
+
+    A job on a cluster would outlive this process.
 
     An exception that a handler raises is lost where it strikes a callback of Beam's or gRPC's. A note is not; and
     whoever interrupts again is heard as always, so that nobody waits for a service that is silent.
     """
     notes: SimpleQueue[BaseException | None] = SimpleQueue()
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: handler for one, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for one, handler in before.items():

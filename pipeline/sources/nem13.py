@@ -70,7 +70,8 @@ def _deliver(lines: Lines, reads: Ints, split: Split, options: ReadOptions) -> D
     def take(position: int) -> pa.Array:
         return lines.take(reads, position)
 
-    begin, end = (parse_times(take(position), TIME_FORMS) for position in (_BEFORE, _AFTER))
+    first, last, quantity = (take(position) for position in (_BEFORE, _AFTER, _QUANTITY))
+    begin, end = (parse_times(text, TIME_FORMS) for text in (first, last))
     apart = pc.divide(pc.subtract(end.view(pa.int64()), begin.view(pa.int64())), _US_PER_S)
     span = apart.fill_null(0).to_numpy()
     is_break = apart.is_valid().to_numpy(zero_copy_only=False) & ~is_resolution(span)
@@ -83,14 +84,14 @@ def _deliver(lines: Lines, reads: Ints, split: Split, options: ReadOptions) -> D
         start=begin,
         resolution_s=pc.if_else(pa.array(is_break), DAY_S, apart),
         registered_at=registered_at,
-        energy=parse_energy(take(_QUANTITY), units.fill_null(""), "."),
+        energy=parse_energy(quantity, units.fill_null(""), "."),
         status=pc.if_else(units.is_valid(), status, None),  # what is no energy is no missing energy either
         row=lines.row[reads],
     )
-    as_delivered = {"start": take(_BEFORE), "registered_at": stamps, "energy": take(_QUANTITY), "status": words}
+    as_delivered = {"start": first, "registered_at": stamps, "energy": quantity, "status": words}
     delivered = {**columns.as_delivered(), **as_delivered}
     delivery = deliver_readings(columns, delivered, {Reason.REGISTER_BREAK: is_break})
-    spans = pc.coalesce(render_field("resolution", apart), take(_AFTER))
+    spans = pc.coalesce(render_field("resolution", apart), last)
     return replace(delivery, rejected=_show_spans(delivery.rejected, columns.row, spans))
 
 

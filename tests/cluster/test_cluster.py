@@ -120,6 +120,7 @@ def test_a_bad_file_is_told_in_a_line_and_leaves_the_lake_as_it_was(fleet, clust
 
 
 @long
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_cancelled_there_too(fleet, cluster, tmp_path, how, monkeypatch):
     lake, temporary = tmp_path / "lake", tmp_path / "temporary"
@@ -152,6 +153,7 @@ def test_an_unknown_option_is_wrong_usage_also_there(fleet, cluster, tmp_path):
 
 
 @long
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_cluster_leaves_nothing(tmp_path, how):
     environment = os.environ | {"TMPDIR": str(tmp_path)}

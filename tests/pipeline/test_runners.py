@@ -159,14 +159,6 @@ def await_handler(number, before) -> None:
         time.sleep(0.001)
 
 
-@pytest.fixture
-def heard():
-    """An interruption is heard: whoever runs the tests in the background may have it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("send", [send, lose])
@@ -187,6 +179,15 @@ def test_a_request_to_stop_cancels_the_job_of_a_service(number, send, moment):
             run_pipeline(beam.Pipeline(runner=runner), waits=waits)
         assert runner.cancelled.is_set()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("heard")
+def test_whoever_has_interruptions_ignored_is_not_interrupted():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    runner = _Service(lambda: send(signal.SIGINT))
+    run_pipeline(beam.Pipeline(runner=runner))
+    assert not runner.cancelled.is_set()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.usefixtures("heard")
